@@ -9,6 +9,7 @@ OLDEST_AIRFLOW := 3.2
 MAIN := .venv
 CORE := .venv-core
 OLDEST := .venv-airflow-$(OLDEST_AIRFLOW)
+PACKAGE := --editable '.[server,postgres]'
 
 # Nothing of the caller's Airflow, nor of the caller's environment, reaches a test.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
@@ -69,10 +70,10 @@ define environment
 endef
 
 $(MAIN)/ready: pyproject.toml constraints/airflow-$(AIRFLOW).txt
-	$(call environment,$(MAIN),$(AIRFLOW),--editable '.[server,postgres]' --group dev)
+	$(call environment,$(MAIN),$(AIRFLOW),$(PACKAGE) --group dev)
 
 $(OLDEST)/ready: pyproject.toml constraints/airflow-$(OLDEST_AIRFLOW).txt
-	$(call environment,$(OLDEST),$(OLDEST_AIRFLOW),--editable '.[server,postgres]' --group test)
+	$(call environment,$(OLDEST),$(OLDEST_AIRFLOW),$(PACKAGE) --group test)
 
 $(CORE)/ready: pyproject.toml constraints/airflow-$(AIRFLOW).txt
 	$(call environment,$(CORE),$(AIRFLOW),--group core-test)
