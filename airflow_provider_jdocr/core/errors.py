@@ -81,6 +81,7 @@ _FORM = "Check host, `endpoint`, `auth` and `body_encoding` of the connection."
 _TOP_UP = "Buy more calls for this account, then run again: nothing is sent before."
 _TOMORROW = "Wait for the reset (`reset_time`, `reset_timezone`), or raise the account's daily limit."
 _RATE = "Lower `qps` on the connection if this happens often."
+_ADDRESS = "Have this machine's address admitted, or leave by another."
 _SCAN = "Scan or convert the picture again."
 
 _Row = tuple[str, str, Verdict] | tuple[str, str, Verdict, str]
@@ -118,11 +119,21 @@ _OCR_INVOICE: tuple[_Row, ...] = (
     ("12006", "program failure", _AGAIN),
 )
 
+_ASK_AGAIN = "请再次请求, 如果持续出现此类错误,请联系技术支持团队"
+_OVERDRAWN = (
+    "App has been overdrawn by 5% of the total count. Please use it after recharging. "
+    "实例额度已透支总额度的5%,请充值后使用"
+)
+_WRONG_FORMAT = (
+    "Image format error 上传的图片格式错误,现阶段我们支持的图片格式为:PNG、JPG、JPEG、BMP,"
+    "请进行转码或更换图片"
+)
+
 _INTSIG_INVOICE: tuple[_Row, ...] = (
     ("200", "Success 请求成功", _OK),
     ("500", "Server error 服务器内部错误", _AGAIN),
-    ("40001", "Access server error 验证服务器错误,请再次请求, 如果持续出现此类错误,请联系技术支持团队", _AGAIN),
-    ("40002", "Service temporarily unavailable 服务暂不可用,请再次请求, 如果持续出现此类错误,请联系技术支持团队", _AGAIN),
+    ("40001", f"Access server error 验证服务器错误,{_ASK_AGAIN}", _AGAIN),
+    ("40002", f"Service temporarily unavailable 服务暂不可用,{_ASK_AGAIN}", _AGAIN),
     ("40003", "Unsupported openapi method 调用的API不存在,请检查后重新尝试", _CONFIG, _FORM),
     ("40004", "Open api request limit reached 集群超限额", _SLOW),
     ("40017", "Open api daily request limit reached 每天请求量超限额", _RESET, _TOMORROW),
@@ -134,26 +145,15 @@ _INTSIG_INVOICE: tuple[_Row, ...] = (
     ("40102", "Invalid app secret 实例验证失败,请检查 app_secret", _CONFIG, _KEYS),
     ("40103", "Invalid App 实例已失效", _CONFIG, _BUY),
     ("40104", "App has expired 实例已超过有效期", _CONFIG, _BUY),
-    ("40105", "Invalid IP source 无效的IP来源", _CONFIG, "Have this machine's address admitted, or leave by another."),
+    ("40105", "Invalid IP source 无效的IP来源", _CONFIG, _ADDRESS),
     ("40106", "App does not match service 实例与service不匹配", _CONFIG, _BUY),
-    (
-        "40107",
-        "App has been overdrawn by 5% of the total count. Please use it after recharging. "
-        "实例额度已透支总额度的5%,请充值后使用",
-        _TOPUP,
-        _TOP_UP,
-    ),
+    ("40107", _OVERDRAWN, _TOPUP, _TOP_UP),
     ("40110", "App key or app secret invalid app_key 或 app_secret无效", _CONFIG, _KEYS),
     ("40200", "Internal error 服务器内部错误", _ONCE),
     ("40201", "Not enough param 缺少必须的参数,请检查参数是否有遗漏", _FAILED, _FORM),
     ("40202", "Service not support 请求了不支持的服务,请检查调用的url", _CONFIG, _FORM),
     ("40300", "Empty image 图片为空,请检查后重新尝试", _FAILED, _FORM),
-    (
-        "40301",
-        "Image format error 上传的图片格式错误,现阶段我们支持的图片格式为:PNG、JPG、JPEG、BMP,请进行转码或更换图片",
-        _FAILED,
-        _SCAN,
-    ),
+    ("40301", _WRONG_FORMAT, _FAILED, _SCAN),
     ("40302", "Image size error 上传的图片大小错误", _FAILED, _SCAN),
     ("40303", "File type unsupport 文件类型不支持", _FAILED, _SCAN),
     ("40400", "Recognize error 识别错误,请再次请求", _AGAIN),
@@ -180,14 +180,16 @@ _GATEWAY: tuple[_Row, ...] = (
     ("QUOTA_EXCEEDED", "the quota is used up", _RESET, _TOMORROW),
 )
 
+_CERTIFICATES = "Check the certificates of this machine."
+_PATIENCE = "Raise `read_timeout_seconds` on the connection."
 _NETWORK = "Check the host of the connection, the network and the proxy."
 
 _WIRE: tuple[_Row, ...] = (
     ("name_resolution", "the host's name has no address", _AGAIN, _NETWORK),
     ("connection_refused", "nothing listens at the host", _AGAIN, _NETWORK),
     ("connect_timeout", "the host did not accept the connection in time", _AGAIN, _NETWORK),
-    ("tls_handshake", "no trusted TLS connection came about", _AGAIN, "Check the certificates of this machine."),
-    ("read_timeout", "sent, and no answer came in time", _DOUBT, "Raise `read_timeout_seconds` on the connection."),
+    ("tls_handshake", "no trusted TLS connection came about", _AGAIN, _CERTIFICATES),
+    ("read_timeout", "sent, and no answer came in time", _DOUBT, _PATIENCE),
     ("connection_broken", "the connection broke after the request had left", _DOUBT),
     ("reply_too_large", "the reply is larger than a reply may be", _DOUBT),
     ("redirect", "the host answers with another address, which is not followed", _DOUBT, _FORM),
@@ -266,7 +268,7 @@ class ConfigurationError(JdOcrError):
     advice: str
 
 
-class ImageRejected(JdOcrError):
+class ImageRejected(JdOcrError):  # noqa: N818  the name says what happened
     """A picture that is not worth a call; ``code`` is one of preflight's."""
 
     permanent = True
@@ -293,7 +295,13 @@ class ServiceError(JdOcrError):
     ) -> None:
         permanent = verdict in _PERMANENT
         super().__init__(
-            message, verdict=verdict, layer=layer, code=code, request_id=request_id, uri=uri, permanent=permanent
+            message,
+            verdict=verdict,
+            layer=layer,
+            code=code,
+            request_id=request_id,
+            uri=uri,
+            permanent=permanent,
         )
 
     verdict: Verdict
@@ -306,7 +314,7 @@ class ServiceError(JdOcrError):
 _PERMANENT = frozenset({_FAILED, _CONFIG, _TOPUP})
 
 
-class QuotaExhausted(ServiceError):
+class QuotaExhausted(ServiceError):  # noqa: N818  the name says what happened
     """No calls are left. ``seconds`` is the time until the reset, None where only topping up helps."""
 
     def __init__(
@@ -322,11 +330,17 @@ class QuotaExhausted(ServiceError):
         self.seconds = seconds
 
 
-class InDoubt(ServiceError):
+class InDoubt(ServiceError):  # noqa: N818  the name says what happened
     """A request left and no answer is known; asking again may be paid twice."""
 
     def __init__(
-        self, message: str = "", *, layer: str = "wire", code: str = "", request_id: str | None = None, uri: str = ""
+        self,
+        message: str = "",
+        *,
+        layer: str = "wire",
+        code: str = "",
+        request_id: str | None = None,
+        uri: str = "",
     ) -> None:
         super().__init__(
             message, verdict=Verdict.IN_DOUBT, layer=layer, code=code, request_id=request_id, uri=uri
@@ -344,7 +358,7 @@ class ParseError(JdOcrError):
     reason: str
 
 
-class BatchFailed(JdOcrError):
+class BatchFailed(JdOcrError):  # noqa: N818  the name says what happened
     """More items failed than the author allowed; ``manifest`` holds the counts."""
 
     def __init__(
@@ -368,7 +382,7 @@ class LedgerError(JdOcrError):
     """The ledger could not do what was asked of it; nothing is sent without it."""
 
 
-class LedgerUnavailable(LedgerError):
+class LedgerUnavailable(LedgerError):  # noqa: N818  the name says what happened
     """The ledger's database cannot be reached, or stays locked."""
 
 
