@@ -1,0 +1,657 @@
+"""A batch of images, each recognised once: listing in, one outcome per input and a manifest of counts out.
+
+The main thread streams the inputs, settles from the ledger whatever is known without reading a picture, and
+hands the rest to a bounded pool. A worker takes one image along the line: read, preflight, claim, slot,
+send, settle.
+
+- At most `max_in_flight` pictures are in memory and on their way.
+- The first call of a batch goes alone: a wrong secret or an unreachable host costs one call, not
+  `max_in_flight`.
+- When sending has to end (quota, budget, configuration, a kill) the inputs are still listed and counted:
+  what is answered already counts as such, the rest as `waiting`.
+- A reply in hand is committed whatever else happens, also while the batch is being stopped.
+
+The batch knows nothing of Airflow; the pause between two looks and its jitter are arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from airflow_provider_jdocr.core.account import Account
+from airflow_provider_jdocr.core.client import Client, WireFailure
+from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError, Verdict, code_for
+from airflow_provider_jdocr.core.ledger import (
+    Attempt,
+    Busy,
+    Claim,
+    Held,
+    Identity,
+    InDoubt,
+    Ledger,
+    Outcome,
+    Recognition,
+    Resend,
+    RunKey,
+    Settled,
+    SettledAlready,
+)
+from airflow_provider_jdocr.core.pacing import Refused
+from airflow_provider_jdocr.core.preflight import Image, Rejected, preflight
+from airflow_provider_jdocr.core.replies import QuotaNews, Reading, read_reply
+from airflow_provider_jdocr.core.sources import Missing, Source, Storage
+
+PAGE_SIZE = 500
+SENDS_PER_IMAGE = 5
+"""Tries of one image in one batch while the service answers "again" or cannot be reached."""
+OVERRUNS_PER_IMAGE = 100
+"""Over-limit answers for one image before it is left waiting: the rate adapts long before."""
+FAILURES_IN_A_ROW = 20
+"""Unsettled answers without a settled one between them: the service is down, sending on helps nobody."""
+PROGRESS_EVERY_SECONDS = 10.0
+PROBLEMS_SHOWN = 20
+STORE_TRIES = 60
+STORE_PAUSE_SECONDS = 2.0
+"""A paid answer is tried to be written down for two minutes before it is given up with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Bounds of one task instance: sends over all its tries, and calls to leave in the account."""
+
+    max_calls: int | None = None
+    keep_remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a batch behaves. `max_failed`: rejected, failed and held items that the author accepts."""
+
+    max_in_flight: int = 4
+    max_failed: int = 0
+    in_doubt: InDoubt = "resend"
+    resend: Resend = "none"
+    wait_for_quota: bool = False
+    budget: Budget = field(default_factory=Budget)
+
+
+StopReason = Literal[
+    "quota_until_reset",
+    "quota_until_topped_up",
+    "budget",
+    "configuration",
+    "unreachable",
+    "busy",
+    "killed",
+    "ledger",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why no more was sent. `seconds` until it may go on by itself; None: a person is needed."""
+
+    reason: StopReason
+    message: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The counts of a batch; the six outcomes add up to `inputs`. Goes through XCom as `to_dict()`.
+
+    `unsettled` of the failed and rejected items may be tried again without paying twice. `calls`, `charged`
+    and `charged_unknown` are sends of this task instance over all its tries.
+    """
+
+    run: RunKey
+    service: str
+    endpoint: str
+    inputs: int
+    recognised: int
+    reused: int
+    rejected: int
+    failed: int
+    held: int
+    waiting: int
+    unsettled: int
+    calls: int
+    charged: int
+    charged_unknown: int
+    remaining: int | None
+    max_failed: int
+    seconds: float
+    stop: Stop | None = None
+    problems: tuple[Mapping[str, str | None], ...] = ()
+
+    @property
+    def failed_items(self) -> int:
+        return self.rejected + self.failed + self.held
+
+    @property
+    def adds_up(self) -> bool:
+        return self.inputs == self.recognised + self.reused + self.failed_items + self.waiting
+
+    def verdict(self) -> str | None:
+        """Why the task has to fail; None: it may succeed."""
+        if not self.adds_up:
+            return f"the outcomes do not add up to the {self.inputs} inputs: {self.summary()}"
+        if self.stop and self.stop.reason in _FAILING_STOPS:
+            return self.stop.message
+        if self.failed_items > self.max_failed:
+            failed = f"{self.failed_items} of {self.inputs} images failed"
+            return f"{failed} and max_failed is {self.max_failed}: {self.summary()}"
+        return None
+
+    def permanent(self) -> bool:
+        """Whether a retry of the task could not change the verdict."""
+        if self.stop and self.stop.reason in _FAILING_STOPS:
+            return self.stop.reason in ("configuration", "quota_until_topped_up")
+        return self.adds_up and self.failed_items - self.unsettled > self.max_failed
+
+    def summary(self) -> str:
+        counts = ", ".join(f"{getattr(self, name)} {name}" for name in OUTCOMES)
+        return f"{counts}; {self.calls} calls, {self.charged} charged, {self.charged_unknown} maybe charged"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"problems": [dict(problem) for problem in self.problems]}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Manifest:
+        stop = Stop(**value["stop"]) if value.get("stop") else None
+        problems = tuple(dict(problem) for problem in value.get("problems", ()))
+        return cls(**(dict(value) | {"run": RunKey(**value["run"]), "stop": stop, "problems": problems}))
+
+
+OUTCOMES = ("recognised", "reused", "rejected", "failed", "held", "waiting")
+_FAILING_STOPS = frozenset(
+    {"configuration", "unreachable", "busy", "killed", "ledger", "quota_until_topped_up"}
+)
+_T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
+
+
+def recognise_batch(
+    sources: Iterable[Source | Missing],
+    *,
+    storage: Storage,
+    account: Account,
+    ledger: Ledger,
+    run: RunKey,
+    policy: Policy,
+    client: Client | None = None,
+    log: Any = _LOG,
+    stop: threading.Event | None = None,
+    pause: Callable[[float], object] | None = None,
+    jitter: Callable[[], float] = random.random,
+) -> Manifest:
+    """Recognises every source once and says what became of each.
+
+    `stop`, when set, ends the sending; `pause` waits that many seconds (default: until `stop` is set).
+    Raises `StorageError` when the listing fails and `LedgerError` when the ledger cannot be opened.
+    """
+    killed = stop or threading.Event()
+    used = client or Client(account)
+    desk = _Desk(storage, account, ledger, run, policy, used, log, killed, pause or killed.wait, jitter)
+    try:
+        return _Batch(desk).recognise(sources)
+    finally:
+        if client is None:
+            used.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What every step of one batch works with."""
+
+    storage: Storage
+    account: Account
+    ledger: Ledger
+    run: RunKey
+    policy: Policy
+    client: Client
+    log: Any
+    killed: threading.Event
+    pause: Callable[[float], object]
+    jitter: Callable[[], float]
+
+    def identity(self, sha256: str) -> Identity:
+        return Identity(self.account.service, self.account.endpoint.name, sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """An input with its outcome. `unsettled`: not charged, may be tried again by another run of the task."""
+
+    outcome: Outcome
+    unsettled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """An input that somebody else is asking for at this moment."""
+
+    source: Source
+    seconds: float
+
+
+class _Traffic:
+    """Whether sending goes on: the reasons to stop, the first call alone, the count of calls. Thread-safe."""
+
+    def __init__(self, desk: _Desk, calls: int) -> None:
+        self._desk = desk
+        self._lock = threading.Lock()
+        self._first = threading.Lock()
+        self._proven = False
+        self._calls = calls
+        self._in_a_row = 0
+        self._stop: Stop | None = None
+
+    @property
+    def stop(self) -> Stop | None:
+        if self._stop is None and self._desk.killed.is_set():
+            return Stop("killed", "the task was stopped; answers in flight were kept")
+        return self._stop
+
+    def end(self, stop: Stop) -> None:
+        with self._lock:
+            if self._stop is None:
+                self._desk.log.warning("Sending ends: %s", stop.message)
+                self._stop = stop
+
+    def go_on(self) -> None:
+        with self._lock:
+            self._stop = None
+
+    def alone_until_proven(self, send: Callable[[], _T]) -> _T:
+        """Runs `send`; one at a time until a call of this batch was settled."""
+        with self._first if not self._proven else nullcontext():
+            if not self._proven:
+                return send()
+        return send()
+
+    def reserve_call(self) -> bool:
+        """Counts a call against max_calls; False, and the end of the sending, when there is none left."""
+        most = self._desk.policy.budget.max_calls
+        with self._lock:
+            if free := most is None or self._calls < most:
+                self._calls += 1
+        if not free:
+            self.end(Stop("budget", f"max_calls of {most} is reached"))
+        return free
+
+    def give_call_back(self) -> None:
+        with self._lock:
+            self._calls -= 1
+
+    def settled(self) -> None:
+        with self._lock:
+            self._proven, self._in_a_row = True, 0
+
+    def unsettled(self, code: str, message: str, reached: bool) -> None:
+        """Counts a send without a settled answer; too many in a row, or the very first ones, end the
+        sending.
+        """
+        with self._lock:
+            self._in_a_row += 1
+            most = FAILURES_IN_A_ROW if self._proven else SENDS_PER_IMAGE
+            down = self._in_a_row >= most
+        if down:
+            said = f"{self._in_a_row} sends in a row without a result, the last: {code} {message}"
+            self.end(Stop("busy" if reached else "unreachable", said))
+
+
+class _Batch:
+    """One run over the inputs. Lives on the main thread, except `_one` and what it calls."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+        self._since = desk.ledger.open_run(desk.run)
+        self._traffic = _Traffic(desk, desk.ledger.cost(desk.run).calls)
+        self._counts: Counter[str] = Counter()
+        self._problems: list[Mapping[str, str | None]] = []
+        self._later: deque[_Later] = deque()
+        self._finished: list[Outcome] = []
+        self._started = self._spoke = time.monotonic()
+
+    def recognise(self, sources: Iterable[Source | Missing]) -> Manifest:
+        with ThreadPoolExecutor(self._desk.policy.max_in_flight, "jdocr") as pool:
+            running: set[Future[_Done | _Later]] = set()
+            try:
+                for source in self._unknown(sources):
+                    running = self._submit(pool, running, source)
+                self._drain(pool, running)
+            except BaseException:
+                # Let the workers finish what is in flight, but begin nothing new.
+                self._traffic.end(Stop("killed", "the batch was broken off"))
+                raise
+        self._write_down(flush=True)
+        return self._manifest()
+
+    # --- the main thread
+
+    def _unknown(self, sources: Iterable[Source | Missing]) -> Iterator[Source]:
+        """The inputs that a worker must look at; the others get their outcome here, a page at a time."""
+        stream = iter(sources)
+        while page := list(islice(stream, PAGE_SIZE)):
+            self._counts["inputs"] += len(page)
+            present = [source for source in page if isinstance(source, Source)]
+            known = self._desk.ledger.known_sources(present)
+            identities = {uri: self._desk.identity(sha256) for uri, sha256 in known.items()}
+            rows = self._desk.ledger.recognitions(identities.values())
+            for source in page:
+                if isinstance(source, Missing):
+                    self._note(_Done(Outcome(source.uri, None, "rejected", source.code, source.detail)))
+                    continue
+                row = rows.get(identities[source.uri]) if source.uri in identities else None
+                if row and row.settled and self._desk.policy.resend == "none":
+                    self._note(_settled(source, row, self._desk.run))
+                else:
+                    yield source
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, running: set[Future[_Done | _Later]], source: Source
+    ) -> set[Future[_Done | _Later]]:
+        if len(running) >= self._desk.policy.max_in_flight:
+            running = self._collect(running)
+        if self._await_quota(running):
+            running = set()
+        if stop := self._traffic.stop:
+            self._note(_waiting(source, stop))
+            return running
+        return running | {pool.submit(self._one, source)}
+
+    def _collect(self, running: set[Future[_Done | _Later]]) -> set[Future[_Done | _Later]]:
+        """Waits until at least one worker is done and takes what the finished ones bring."""
+        done: set[Future[_Done | _Later]] = set()
+        while not done:
+            done, running = wait(running, timeout=PROGRESS_EVERY_SECONDS, return_when=FIRST_COMPLETED)
+            self._speak()
+        for future in done:
+            result = future.result()
+            if isinstance(result, _Later):
+                self._later.append(result)
+            else:
+                self._note(result)
+        return running
+
+    def _drain(self, pool: ThreadPoolExecutor, running: set[Future[_Done | _Later]]) -> None:
+        """Finishes what is on its way, then what others were asking for, until nothing is left."""
+        while running or self._later:
+            while running:
+                running = self._collect(running)
+            if self._later:
+                self._desk.pause(
+                    min(1.0, min(later.seconds for later in self._later)) * (0.5 + self._desk.jitter())
+                )
+            for _ in range(len(self._later)):
+                running = self._submit(pool, running, self._later.popleft().source)
+
+    def _await_quota(self, running: set[Future[_Done | _Later]]) -> bool:
+        """Where the author said wait: sleeps until the reset, with nothing in flight."""
+        stop = self._traffic.stop
+        if not (stop and stop.reason == "quota_until_reset" and self._desk.policy.wait_for_quota):
+            return False
+        while running:
+            running = self._collect(running)
+        seconds = (stop.seconds or 0.0) + self._desk.jitter()
+        self._write_down(flush=True)
+        self._desk.log.info("Waiting %.0f s for the quota to reset", seconds)
+        self._desk.pause(seconds)
+        self._traffic.go_on()
+        return True
+
+    def _note(self, done: _Done) -> None:
+        outcome = done.outcome
+        self._counts[outcome.outcome] += 1
+        self._counts["unsettled"] += done.unsettled
+        self._finished.append(outcome)
+        if outcome.outcome in ("rejected", "failed", "held"):
+            self._desk.log.warning(
+                "%s: %s %s: %s", outcome.uri, outcome.outcome, outcome.code, outcome.message
+            )
+            if len(self._problems) < PROBLEMS_SHOWN:
+                shown = {
+                    "uri": outcome.uri,
+                    "outcome": outcome.outcome,
+                    "code": outcome.code,
+                    "message": outcome.message,
+                }
+                self._problems.append(shown)
+        self._write_down(flush=False)
+
+    def _write_down(self, *, flush: bool) -> None:
+        if self._finished and (flush or len(self._finished) >= PAGE_SIZE):
+            _patiently(
+                self._desk,
+                lambda: self._desk.ledger.write_outcomes(self._desk.run, self._desk.account, self._finished),
+            )
+            self._finished = []
+
+    def _speak(self) -> None:
+        now = time.monotonic()
+        if now - self._spoke >= PROGRESS_EVERY_SECONDS:
+            self._spoke = now
+            self._say("Progress")
+
+    def _say(self, what: str) -> None:
+        cost, quota = self._desk.ledger.cost(self._desk.run), self._desk.ledger.quota(self._desk.account)
+        done = sum(self._counts[name] for name in OUTCOMES)
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        self._desk.log.info(
+            "%s: %d of %d listed images done (%s), %.2f a second; "
+            "%d calls, %d charged, %d maybe charged; calls left: %s",
+            what,
+            done,
+            self._counts["inputs"],
+            ", ".join(f"{self._counts[name]} {name}" for name in OUTCOMES if self._counts[name])
+            or "none yet",
+            done / seconds,
+            cost.calls,
+            cost.charged,
+            cost.charged_unknown,
+            "not known" if quota.remaining is None else quota.remaining,
+        )
+
+    def _manifest(self) -> Manifest:
+        self._say("Finished")
+        desk = self._desk
+        return Manifest(
+            run=desk.run,
+            service=desk.account.service,
+            endpoint=desk.account.endpoint.name,
+            inputs=self._counts["inputs"],
+            **{name: self._counts[name] for name in OUTCOMES},
+            unsettled=self._counts["unsettled"],
+            **asdict(desk.ledger.cost(desk.run)),
+            remaining=desk.ledger.quota(desk.account).remaining,
+            max_failed=desk.policy.max_failed,
+            seconds=round(time.monotonic() - self._started, 3),
+            stop=self._traffic.stop,
+            problems=tuple(self._problems),
+        )
+
+    # --- the worker threads
+
+    def _one(self, source: Source) -> _Done | _Later:
+        desk = self._desk
+        if stop := self._traffic.stop:
+            return self._stopped(source, stop)
+        try:
+            looked = preflight(desk.storage.read(source.uri), desk.account.endpoint)
+            if looked.sha256:
+                desk.ledger.remember_source(source, looked.sha256)
+            if isinstance(looked, Rejected):
+                identity = desk.identity(looked.sha256) if looked.sha256 else None
+                return _Done(Outcome(source.uri, identity, "rejected", looked.code, looked.message))
+            return self._ask(source, looked)
+        except StorageError as error:
+            return _Done(Outcome(source.uri, None, "rejected", "UNREADABLE", str(error)), unsettled=True)
+        except (DBAPIError, LedgerUnavailable) as error:
+            stop = Stop(
+                "ledger", f"the ledger cannot be written: {type(error).__name__}. Nothing is sent without it."
+            )
+            self._traffic.end(stop)
+            return self._stopped(source, stop)
+
+    def _ask(self, source: Source, image: Image) -> _Done | _Later:
+        """Claims and sends until there is an outcome, within the tries that one image has."""
+        overruns, sends, once = 0, 0, False
+        while True:
+            claim = self._claim(source, image)
+            if not isinstance(claim, Claim):
+                return claim
+            sent = self._traffic.alone_until_proven(partial(self._send, claim, source, image))
+            if not isinstance(sent, Reading):
+                return sent
+            sends += 1
+            match sent.verdict:
+                case Verdict.SUCCESS | Verdict.SETTLE_FAILED | Verdict.IN_DOUBT:
+                    continue  # the ledger knows what follows: settled, to be sent once more, or held
+                case Verdict.SLOW_DOWN:
+                    overruns, sends = overruns + 1, sends - 1
+                case Verdict.CONFIGURATION:
+                    stop = Stop("configuration", f"{sent.layer} {sent.code}: {sent.message}")
+                    self._traffic.end(stop)
+                    return self._stopped(source, stop)
+                case Verdict.AGAIN_ONCE if once:
+                    sends = SENDS_PER_IMAGE
+                case Verdict.AGAIN_ONCE:
+                    once = True
+            if sends >= SENDS_PER_IMAGE or overruns >= OVERRUNS_PER_IMAGE:
+                message = f"not answered after {sends + overruns} sends, the last: {sent.message}"
+                return _Done(
+                    Outcome(source.uri, claim.identity, "failed", sent.code, message), unsettled=True
+                )
+            if sent.verdict in (Verdict.AGAIN, Verdict.AGAIN_ONCE):
+                self._desk.pause(min(30.0, 0.5 * 2**sends) * (0.5 + self._desk.jitter()))
+
+    def _claim(self, source: Source, image: Image) -> Claim | _Done | _Later:
+        desk = self._desk
+        if stop := self._traffic.stop:
+            row = desk.ledger.recognitions([desk.identity(image.sha256)]).get(desk.identity(image.sha256))
+            return _settled(source, row, desk.run) if row and row.settled else self._stopped(source, stop)
+        identity = desk.identity(image.sha256)
+        match desk.ledger.claim(identity, desk.run, resend=desk.policy.resend, in_doubt=desk.policy.in_doubt):
+            case Claim() as claim:
+                return claim
+            case SettledAlready(row):
+                return _settled(source, row, desk.run)
+            case Held():
+                message = "maybe charged, maybe not: see the operations page on images in doubt"
+                return _Done(Outcome(source.uri, identity, "held", "IN_DOUBT", message))
+            case Busy(seconds):
+                return _Later(source, seconds)
+
+    def _send(self, claim: Claim, source: Source, image: Image) -> Reading | _Done | _Later:
+        """Waits for a slot, commits the attempt, sends, commits the reply. Anything but a reading: nothing
+        was sent.
+        """
+        desk = self._desk
+        attempt = self._begin(claim, image) if self._traffic.reserve_call() else None
+        if not isinstance(attempt, Attempt):
+            desk.ledger.release(claim)
+            return self._not_sent(source, attempt)
+        answer = desk.client.send(image.content)
+        lost = isinstance(answer, WireFailure)
+        reading = (
+            read_failure(answer) if lost else read_reply(desk.account.endpoint, answer.status, answer.body)
+        )
+        _patiently(desk, lambda: desk.ledger.settle(attempt, desk.account, reading, None if lost else answer))
+        self._judge(reading, reached=not lost or answer.reached)
+        return reading
+
+    def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:
+        desk = self._desk
+        left = desk.ledger.take_slot(desk.account)
+        while left > 0 and not self._traffic.stop:
+            step = min(left, 15.0)
+            desk.pause(step)
+            left -= step
+            if left > 0:
+                desk.ledger.renew(claim)
+        keep = desk.policy.budget.keep_remaining
+        begun = None
+        if not self._traffic.stop:
+            begun = desk.ledger.begin(
+                claim,
+                desk.account,
+                desk.run,
+                sent_sha256=image.sha256,
+                asked_since=self._since,
+                keep_remaining=keep,
+            )
+        if not isinstance(begun, Attempt):
+            self._traffic.give_call_back()
+        return begun
+
+    def _not_sent(self, source: Source, refused: Refused | None) -> _Done | _Later:
+        if refused and refused.reason == "probing":
+            return _Later(source, refused.seconds or 1.0)
+        if refused:
+            self._traffic.end(Stop(refused.reason, refused.message, refused.seconds))  # type: ignore[arg-type]
+        stop = self._traffic.stop
+        return self._stopped(source, stop) if stop else _Later(source, 0.1)
+
+    def _stopped(self, source: Source, stop: Stop) -> _Done | _Later:
+        """Waiting for another run; or for later in this one, where the batch itself sleeps until the
+        reset.
+        """
+        comes_back = stop.reason == "quota_until_reset" and self._desk.policy.wait_for_quota
+        return _Later(source, 0.1) if comes_back else _waiting(source, stop)
+
+    def _judge(self, reading: Reading, *, reached: bool) -> None:
+        if not reached:
+            self._traffic.give_call_back()
+        if reading.verdict in (Verdict.SUCCESS, Verdict.SETTLE_FAILED):
+            self._traffic.settled()
+        elif reading.verdict in (Verdict.AGAIN, Verdict.AGAIN_ONCE, Verdict.IN_DOUBT):
+            self._traffic.unsettled(reading.code, reading.message, reached)
+
+
+def read_failure(failure: WireFailure) -> Reading:
+    """What the lack of a reply means: in doubt once the server was reached, free to send again before
+    that.
+    """
+    code = code_for("wire", failure.code)
+    verdict = Verdict.IN_DOUBT if failure.reached else Verdict.AGAIN
+    charged = None if failure.reached else False
+    return Reading(verdict, charged, code.layer, code.code, failure.detail, None, QuotaNews())
+
+
+def _patiently(desk: _Desk, write: Callable[[], None]) -> None:
+    """Writes to the ledger through a database that is away for a while: what is in hand was paid for."""
+    for left in reversed(range(STORE_TRIES)):
+        try:
+            write()
+        except DBAPIError as error:
+            if not left:
+                raise
+            desk.log.warning("The ledger cannot be written (%s); trying again", type(error).__name__)
+            time.sleep(STORE_PAUSE_SECONDS)  # not the batch's pause: a kill must not shorten this one
+        else:
+            return
+
+
+def _settled(source: Source, row: Recognition, run: RunKey) -> _Done:
+    if row.settled is Settled.FAILED:
+        return _Done(Outcome(source.uri, row.identity, "failed", row.code, row.message))
+    outcome = "recognised" if row.run_digest == run.digest else "reused"
+    return _Done(Outcome(source.uri, row.identity, outcome, row.code))
+
+
+def _waiting(source: Source, stop: Stop) -> _Done:
+    return _Done(Outcome(source.uri, None, "waiting", stop.reason, stop.message))

@@ -1,0 +1,878 @@
+"""The ledger: what was asked, what was answered, what was paid, and what may be sent next.
+
+One row per recognition (service, endpoint, SHA-256 of the file, page) with a state machine, one row per
+attempt with the raw reply, one row per input and task instance with its outcome, one row per account with
+rate and quota::
+
+    idle ──claim──▶ claimed ──begin──▶ sending ──settle──▶ idle, settled as answered | failed
+      ▲               │ lease over       │ lease over, read timeout, broken connection
+      └───────────────┘                  └──────▶ in_doubt ──claim (resend)──▶ claimed
+
+Invariants, each with a test:
+
+- `begin` commits the attempt before the first byte leaves, and only while the claim is still held;
+- `settle` commits the reply, raw text and all, with what it settles in one transaction; a late reply is
+  stored whoever holds the lease by then;
+- a settled recognition is claimed again only by an explicit `resend`, once per task instance;
+- the account row is locked before the recognition row, so that two transactions never wait for each other;
+- leases and slots are measured by the database's clock, never by the worker's.
+
+SQLAlchemy Core on SQLite and PostgreSQL. No secret, signature or image byte is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from airflow_provider_jdocr.core import pacing
+from airflow_provider_jdocr.core.account import Account
+from airflow_provider_jdocr.core.client import Reply
+from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerSchemaError, Verdict
+from airflow_provider_jdocr.core.replies import Reading
+from airflow_provider_jdocr.core.sources import Source
+
+SCHEMA_VERSION = 1
+LOOKUP_SIZE = 500
+"""Keys per look-up statement: within every database's limit on bound parameters."""
+
+CLAIM_SECONDS = 60.0
+SEND_MARGIN_SECONDS = 30.0
+"""How much longer than its timeouts a send may take before the ledger calls it in doubt."""
+
+Resend = Literal["none", "failed", "all"]
+InDoubt = Literal["resend", "hold"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """What is recognised once: a page of a file at an endpoint of a service."""
+
+    service: str
+    endpoint: str
+    sha256: str
+    page: int = 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunKey:
+    """A task instance without its try number: a retry goes on with the same key."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @property
+    def digest(self) -> str:
+        return _digest(self.dag_id, self.run_id, self.task_id, str(self.map_index))
+
+
+class State(StrEnum):
+    IDLE = "idle"
+    CLAIMED = "claimed"
+    SENDING = "sending"
+    IN_DOUBT = "in_doubt"
+
+
+class Settled(StrEnum):
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """A row of the recognition table, with what its settling attempt said."""
+
+    id: int
+    identity: Identity
+    state: State
+    settled: Settled | None
+    answer_id: str | None
+    lease_token: str | None
+    lease_until: float
+    doubts: int
+    code: str | None = None
+    message: str | None = None
+    run_digest: str | None = None
+
+    def at(self, now: float) -> Recognition:
+        """The row as it counts at `now`: an expired claim is free, an expired send is in doubt."""
+        if self.state is State.CLAIMED and self.lease_until <= now:
+            return _with(self, state=State.IDLE)
+        if self.state is State.SENDING and self.lease_until <= now:
+            return _with(self, state=State.IN_DOUBT, doubts=self.doubts + 1)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to ask for a recognition until the lease ends."""
+
+    recognition_id: int
+    identity: Identity
+    token: str
+    answer_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettledAlready:
+    recognition: Recognition
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """In doubt, and not to be sent again without being told."""
+
+    recognition: Recognition
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else is asking. `seconds` until their lease ends at the latest."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A send that the ledger knows of. Its reply is brought to `settle`."""
+
+    id: str
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A settling reply as it came in. `answered_at` is aware, in UTC; `body` the reply's bytes."""
+
+    identity: Identity
+    answer_id: str
+    answered_at: datetime
+    state: Literal["recognised", "failed"]
+    code: str
+    message: str
+    http_status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one input of one task instance."""
+
+    uri: str
+    identity: Identity | None
+    outcome: str
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The sends of a task instance: all, those surely charged, those of which nobody said."""
+
+    calls: int = 0
+    charged: int = 0
+    charged_unknown: int = 0
+
+
+def decide(
+    row: Recognition, *, now: float, asked_in_this_run: bool, resend: Resend, in_doubt: InDoubt
+) -> Literal["claim", "settled", "held"] | Busy:
+    """What a task may do with a recognition. Pure; `row` as of `now`."""
+    if row.state in (State.CLAIMED, State.SENDING):
+        return Busy(row.lease_until - now)
+    wanted_again = not asked_in_this_run and (
+        resend == "all" or (resend == "failed" and row.settled is not Settled.ANSWERED)
+    )
+    if row.settled is not None and not wanted_again:
+        return "settled"
+    if row.state is State.IN_DOUBT and not wanted_again and (in_doubt == "hold" or row.doubts > 1):
+        return "held"
+    return "claim"
+
+
+metadata = sa.MetaData()
+_moment = sa.Double
+_digest_type = sa.String(64)
+
+_meta = sa.Table(
+    "jdocr_meta", metadata, sa.Column("name", sa.String(50), primary_key=True), sa.Column("value", sa.Text)
+)
+_source = sa.Table(
+    "jdocr_source",
+    metadata,
+    sa.Column("uri_digest", _digest_type, primary_key=True),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("stamp", _digest_type, nullable=False, comment="of etag, version, size and modification time"),
+    sa.Column("sha256", _digest_type, nullable=False),
+    sa.Column("seen_at", _moment, nullable=False),
+)
+_account = sa.Table(
+    "jdocr_account",
+    metadata,
+    sa.Column("service", sa.String(255), primary_key=True),
+    sa.Column("endpoint", sa.String(50), primary_key=True),
+    sa.Column("fingerprint", sa.String(16), primary_key=True),
+    sa.Column("next_slot_at", _moment, nullable=False, default=0.0),
+    sa.Column("factor", sa.Double, nullable=False),
+    sa.Column("slowed_at", _moment, nullable=False),
+    sa.Column("window_ends_at", _moment, nullable=False),
+    sa.Column("used", sa.Integer, nullable=False),
+    sa.Column("remaining", sa.BigInteger),
+    sa.Column("known_at", _moment),
+    sa.Column("quota_state", sa.String(20), nullable=False),
+    sa.Column("quota_until", _moment),
+    sa.Column("quota_at", _moment, nullable=False),
+    sa.Column("probe_until", _moment, nullable=False),
+)
+_run = sa.Table(
+    "jdocr_run",
+    metadata,
+    sa.Column("digest", _digest_type, primary_key=True),
+    sa.Column("dag_id", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("task_id", sa.Text, nullable=False),
+    sa.Column("map_index", sa.Integer, nullable=False),
+    sa.Column("started_at", _moment, nullable=False),
+)
+_recognition = sa.Table(
+    "jdocr_recognition",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("service", sa.String(255), nullable=False),
+    sa.Column("endpoint", sa.String(50), nullable=False),
+    sa.Column("sha256", _digest_type, nullable=False),
+    sa.Column("page", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("settled", sa.String(10)),
+    sa.Column("answer_id", sa.String(32)),
+    sa.Column("lease_token", sa.String(32)),
+    sa.Column("lease_until", _moment, nullable=False),
+    sa.Column("doubts", sa.Integer, nullable=False),
+    sa.UniqueConstraint("sha256", "service", "endpoint", "page", name="jdocr_recognition_identity"),
+)
+_attempt = sa.Table(
+    "jdocr_attempt",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("recognition_id", sa.ForeignKey("jdocr_recognition.id"), nullable=False, index=True),
+    sa.Column("run_digest", _digest_type, nullable=False, index=True),
+    sa.Column("service", sa.String(255), nullable=False),
+    sa.Column("endpoint", sa.String(50), nullable=False),
+    sa.Column("fingerprint", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(13), nullable=False, comment="sending, answered, in_doubt or never_reached"),
+    sa.Column("started_at", _moment, nullable=False),
+    sa.Column("lease_until", _moment, nullable=False),
+    sa.Column("ended_at", _moment),
+    sa.Column("elapsed_seconds", sa.Double),
+    sa.Column("verdict", sa.String(30)),
+    sa.Column("layer", sa.String(30)),
+    sa.Column("code", sa.String(100)),
+    sa.Column("message", sa.Text),
+    sa.Column("charged", sa.Boolean, comment="NULL: nobody said"),
+    sa.Column("request_id", sa.String(200)),
+    sa.Column("http_status", sa.Integer),
+    sa.Column("reply", sa.LargeBinary, comment="the body as received, zlib-compressed"),
+    sa.Column("sent_sha256", _digest_type, nullable=False, comment="of the picture that was sent"),
+    sa.Index("jdocr_attempt_in_flight", "service", "endpoint", "fingerprint", "state"),
+)
+_outcome = sa.Table(
+    "jdocr_outcome",
+    metadata,
+    sa.Column("run_digest", _digest_type, primary_key=True),
+    sa.Column("uri_digest", _digest_type, primary_key=True),
+    sa.Column("page", sa.Integer, primary_key=True),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("service", sa.String(255), nullable=False),
+    sa.Column("endpoint", sa.String(50), nullable=False),
+    sa.Column("sha256", _digest_type),
+    sa.Column("outcome", sa.String(12), nullable=False),
+    sa.Column("code", sa.String(100)),
+    sa.Column("message", sa.Text),
+    sa.Column("at", _moment, nullable=False),
+)
+
+
+class Ledger:
+    """The books of one database. `clock` is for tests; without it the database's own clock rules."""
+
+    def __init__(self, engine: sa.Engine, *, clock: Callable[[], float] | None = None) -> None:
+        if engine.dialect.name not in _INSERT:
+            raise ConfigurationError(
+                f"the ledger runs on {' and '.join(sorted(_INSERT))}; "
+                f"{engine.dialect.name} is not among them. Point ledger_conn_id at one of those.",
+                field="ledger_conn_id",
+            )
+        self._engine = engine
+        self._clock = clock
+        self._accounts: set[str] = set()
+        # SQLite's driver would leave immediate transactions behind it when its isolation level is touched.
+        autocommit = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
+        self._slots = engine.execution_options(**autocommit)
+
+    def create(self) -> None:
+        """Creates what is missing, under a lock. Raises `LedgerSchemaError` when a newer version made the
+        tables.
+        """
+        with self._engine.begin() as db:
+            if db.dialect.name == "postgresql":
+                db.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            metadata.create_all(db)
+            found = db.scalar(sa.select(_meta.c.value).where(_meta.c.name == "schema_version"))
+            if found is None:
+                db.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+            elif int(found) > SCHEMA_VERSION:
+                raise LedgerSchemaError(
+                    f"the ledger has schema version {found}, this provider knows {SCHEMA_VERSION}: "
+                    "upgrade airflow-provider-jdocr wherever it runs"
+                )
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the clock that leases and slots are measured with."""
+        with self._reading() as db:
+            return self._now(db)
+
+    # --- sources
+
+    def known_sources(self, sources: Sequence[Source]) -> dict[str, str]:
+        """URI → SHA-256 of the files that were read before and whose listing has not changed since."""
+        stamps = {
+            _digest(source.uri): (source.uri, _stamp(source)) for source in sources if _has_stamp(source)
+        }
+        known: dict[str, str] = {}
+        with self._reading() as db:
+            for part in _parts(list(stamps)):
+                columns = _source.c
+                for key, stamp, sha256 in db.execute(
+                    sa.select(columns.uri_digest, columns.stamp, columns.sha256).where(
+                        columns.uri_digest.in_(part)
+                    )
+                ):
+                    uri, expected = stamps[key]
+                    if stamp == expected:
+                        known[uri] = sha256
+        return known
+
+    def remember_source(self, source: Source, sha256: str) -> None:
+        if not _has_stamp(source):
+            return
+        with self._engine.begin() as db:
+            row = {
+                "uri_digest": _digest(source.uri),
+                "uri": source.uri,
+                "stamp": _stamp(source),
+                "sha256": sha256,
+            }
+            self._upsert(db, _source, [row | {"seen_at": self._now(db)}])
+
+    # --- claims and sends
+
+    def recognitions(self, identities: Iterable[Identity]) -> dict[Identity, Recognition]:
+        """The rows of those identities that the ledger knows, as they count now."""
+        wanted = set(identities)
+        found: dict[Identity, Recognition] = {}
+        with self._reading() as db:
+            now = self._now(db)
+            for part in _parts(sorted({identity.sha256 for identity in wanted})):
+                for row in db.execute(_recognition_query.where(_recognition.c.sha256.in_(part))):
+                    recognition = _as_recognition(row).at(now)
+                    if recognition.identity in wanted:
+                        found[recognition.identity] = recognition
+        return found
+
+    def open_run(self, run: RunKey) -> float:
+        """Writes the task instance down and gives the time at which this try of it starts."""
+        with self._engine.begin() as db:
+            now = self._now(db)
+            row = asdict(run) | {"digest": run.digest, "started_at": now}
+            self._upsert(db, _run, [row], update=())
+            return now
+
+    def claim(
+        self, identity: Identity, run: RunKey, *, resend: Resend = "none", in_doubt: InDoubt = "resend"
+    ) -> Claim | SettledAlready | Held | Busy:
+        """Takes the right to ask for `identity`, or says why not."""
+        with self._engine.begin() as db:
+            now = self._now(db)
+            stored = self._locked_recognition(db, identity)
+            row = stored.at(now)
+            if row != stored and row.state is State.IN_DOUBT:
+                self._mark_doubt(db, row.id, now)
+            asked = self._asked(db, row.id, run)
+            decision = decide(row, now=now, asked_in_this_run=asked, resend=resend, in_doubt=in_doubt)
+            if decision == "settled":
+                return SettledAlready(row)
+            if decision == "held":
+                return Held(row)
+            if isinstance(decision, Busy):
+                return decision
+            claim = Claim(row.id, identity, uuid.uuid4().hex, row.answer_id)
+            lease = {"lease_token": claim.token, "lease_until": now + CLAIM_SECONDS}
+            self._set(db, row.id, state=State.CLAIMED, doubts=row.doubts, **lease)
+            return claim
+
+    def renew(self, claim: Claim) -> bool:
+        """Lengthens the lease of a claim that waits for its slot; False when it was lost."""
+        with self._engine.begin() as db:
+            held = (_recognition.c.id == claim.recognition_id) & (_recognition.c.lease_token == claim.token)
+            until = self._now(db) + CLAIM_SECONDS
+            return db.execute(_recognition.update().where(held).values(lease_until=until)).rowcount == 1
+
+    def release(self, claim: Claim) -> None:
+        """Gives a claim back that was not sent, or whose send never reached the server."""
+        with self._engine.begin() as db:
+            held = (
+                (_recognition.c.id == claim.recognition_id)
+                & (_recognition.c.lease_token == claim.token)
+                & (_recognition.c.state == State.CLAIMED)
+            )
+            back = sa.case((_recognition.c.doubts > 0, State.IN_DOUBT.value), else_=State.IDLE.value)
+            db.execute(
+                _recognition.update().where(held).values(state=back, lease_token=None, lease_until=0.0)
+            )
+
+    def take_slot(self, account: Account) -> float:
+        """Reserves the account's next send and gives the seconds until it. One autocommitted UPDATE."""
+        self._ensure_account(account)
+        with self._slots.begin() as db:
+            now = self._clock_expression()
+            interval = 1.0 / (sa.literal(account.qps, sa.Double) * _account.c.factor)
+            start = sa.case((_account.c.next_slot_at > now, _account.c.next_slot_at), else_=now)
+            statement = (
+                _account.update()
+                .where(_is_account(account))
+                .values(next_slot_at=start + interval)
+                .returning(_account.c.next_slot_at - interval - now)
+            )
+            return max(0.0, float(db.execute(statement).scalar_one()))
+
+    def begin(
+        self,
+        claim: Claim,
+        account: Account,
+        run: RunKey,
+        *,
+        sent_sha256: str,
+        asked_since: float,
+        keep_remaining: int | None = None,
+    ) -> Attempt | pacing.Refused | None:
+        """Commits that a send is about to leave. None: the claim was lost, send nothing."""
+        self._ensure_account(account)
+        with self._engine.begin() as db:
+            now = self._now(db)
+            lease_until = now + _send_seconds(account)
+            answer = pacing.admit(
+                self._locked_account(db, account),
+                _limits(account),
+                now=now,
+                asked_since=asked_since,
+                keep_remaining=keep_remaining,
+                probe_seconds=_send_seconds(account),
+            )
+            if isinstance(answer, pacing.Refused):
+                return answer
+            if not self._to_sending(db, claim, lease_until):
+                return None
+            self._write_account(db, account, answer.state)
+            attempt = Attempt(uuid.uuid4().hex, claim)
+            row = {"id": attempt.id, "recognition_id": claim.recognition_id, "run_digest": run.digest}
+            when = {
+                "state": "sending",
+                "started_at": now,
+                "lease_until": lease_until,
+                "sent_sha256": sent_sha256,
+            }
+            db.execute(_attempt.insert().values(**row, **when, **_account_key(account)))
+            return attempt
+
+    def settle(self, attempt: Attempt, account: Account, reading: Reading, reply: Reply | None) -> None:
+        """Commits what came of a send: the reply, raw text and all, and what it means for recognition and
+        account.
+
+        Without a reply the send is in doubt, or it never reached the server and the image is free again.
+        """
+        with self._engine.begin() as db:
+            now = self._now(db)
+            state = self._locked_account(db, account)
+            in_flight = self._in_flight(db, account, now, attempt)
+            after = pacing.after_answer(state, _limits(account), reading, now=now, in_flight=in_flight)
+            self._write_account(db, account, after)
+            self._end_attempt(db, attempt, now, reading, reply)
+            self._settle_recognition(db, attempt, reading)
+
+    # --- outcomes and reports
+
+    def write_outcomes(self, run: RunKey, account: Account, outcomes: Sequence[Outcome]) -> None:
+        with self._engine.begin() as db:
+            now = self._now(db)
+            rows = [
+                {
+                    "run_digest": run.digest,
+                    "uri_digest": _digest(outcome.uri),
+                    "page": outcome.identity.page if outcome.identity else 1,
+                    "uri": outcome.uri,
+                    "service": account.service,
+                    "endpoint": account.endpoint.name,
+                    "sha256": outcome.identity.sha256 if outcome.identity else None,
+                    "outcome": outcome.outcome,
+                    "code": outcome.code,
+                    "message": outcome.message,
+                    "at": now,
+                }
+                for outcome in outcomes
+            ]
+            for part in _parts(rows):
+                self._upsert(db, _outcome, part)
+
+    def outcomes(self, run: RunKey) -> Iterator[Outcome]:
+        """What became of each input of a task instance, in order of URI digest, streamed by key."""
+        last = ""
+        columns = _outcome.c
+        while True:
+            page = sa.select(_outcome).where(columns.run_digest == run.digest, columns.uri_digest > last)
+            with self._reading() as db:
+                rows = db.execute(page.order_by(columns.uri_digest).limit(LOOKUP_SIZE)).all()
+            for row in rows:
+                identity = Identity(row.service, row.endpoint, row.sha256, row.page) if row.sha256 else None
+                yield Outcome(row.uri, identity, row.outcome, row.code, row.message)
+            if len(rows) < LOOKUP_SIZE:
+                return
+            last = rows[-1].uri_digest
+
+    def cost(self, run: RunKey) -> Cost:
+        """The sends of a task instance over all its tries."""
+        columns = _attempt.c
+        query = sa.select(columns.charged, sa.func.count()).where(
+            columns.run_digest == run.digest, columns.state != "never_reached"
+        )
+        with self._reading() as db:
+            rows = db.execute(query.group_by(columns.charged)).tuples().all()
+        by_charge: dict[bool | None, int] = dict(rows)
+        return Cost(sum(by_charge.values()), by_charge.get(True, 0), by_charge.get(None, 0))
+
+    def answers(self, identities: Sequence[Identity]) -> list[StoredAnswer]:
+        """The settling replies of those identities that have one. At most `LOOKUP_SIZE` identities a call."""
+        if len(identities) > LOOKUP_SIZE:
+            raise ValueError(f"answers() takes at most {LOOKUP_SIZE} identities; got {len(identities)}")
+        wanted = set(identities)
+        query = (
+            sa.select(_recognition, _attempt)
+            .join(_attempt, _attempt.c.id == _recognition.c.answer_id)
+            .where(_recognition.c.sha256.in_(sorted({identity.sha256 for identity in wanted})))
+        )
+        with self._reading() as db:
+            rows = db.execute(query).mappings().all()
+        return [answer for answer in map(_as_answer, rows) if answer.identity in wanted]
+
+    def quota(self, account: Account) -> pacing.Quota:
+        """What is known of the account's quota. Costs one query, no call."""
+        with self._reading() as db:
+            row = db.execute(sa.select(_account).where(_is_account(account))).mappings().first()
+            return pacing.quota_at(
+                _as_state(row) if row else pacing.AccountState(), _limits(account), self._now(db)
+            )
+
+    # --- inside transactions
+
+    def _clock_expression(self) -> sa.ColumnElement[float]:
+        if self._clock is not None:
+            return sa.literal(self._clock(), sa.Double)
+        return _CLOCKS[self._engine.dialect.name]
+
+    def _now(self, db: sa.Connection) -> float:
+        return (
+            self._clock()
+            if self._clock
+            else float(db.execute(sa.select(self._clock_expression())).scalar_one())
+        )
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._engine.connect().execution_options(jdocr_reading=True) as db:
+            yield db
+
+    def _upsert(
+        self,
+        db: sa.Connection,
+        table: sa.Table,
+        rows: Sequence[Mapping[str, Any]],
+        update: Iterable[str] | None = None,
+    ) -> None:
+        """Inserts `rows`; where the primary key is there already, sets `update` (None: every other
+        column).
+        """
+        insert = _INSERT[db.dialect.name](table)
+        keys = [column.name for column in table.primary_key]
+        names = [name for name in rows[0] if name not in keys] if update is None else list(update)
+        if names:
+            changed = insert.on_conflict_do_update(
+                index_elements=keys, set_={name: insert.excluded[name] for name in names}
+            )
+            db.execute(changed, list(rows))
+        else:
+            db.execute(insert.on_conflict_do_nothing(), list(rows))
+
+    def _locked_recognition(self, db: sa.Connection, identity: Identity) -> Recognition:
+        row = asdict(identity) | {"state": State.IDLE, "lease_until": 0.0, "doubts": 0}
+        db.execute(_INSERT[db.dialect.name](_recognition).on_conflict_do_nothing(), [row])
+        columns = _recognition.c
+        where = [columns[name] == value for name, value in asdict(identity).items()]
+        db.execute(sa.select(columns.id).where(*where).with_for_update())
+        return _as_recognition(db.execute(_recognition_query.where(*where)).one())
+
+    def _asked(self, db: sa.Connection, recognition_id: int, run: RunKey) -> bool:
+        columns = _attempt.c
+        asked = (columns.recognition_id == recognition_id) & (columns.run_digest == run.digest)
+        return (
+            db.execute(sa.select(columns.id).where(asked, columns.state != "never_reached").limit(1)).first()
+            is not None
+        )
+
+    def _mark_doubt(self, db: sa.Connection, recognition_id: int, now: float) -> None:
+        lost = (_attempt.c.recognition_id == recognition_id) & (_attempt.c.state == "sending")
+        verdict = {"state": "in_doubt", "verdict": Verdict.IN_DOUBT, "layer": "wire", "code": "lease_expired"}
+        db.execute(_attempt.update().where(lost, _attempt.c.lease_until <= now).values(**verdict))
+        self._set(db, recognition_id, state=State.IN_DOUBT, doubts=_recognition.c.doubts + 1)
+
+    def _set(self, db: sa.Connection, recognition_id: int, **values: Any) -> None:
+        db.execute(_recognition.update().where(_recognition.c.id == recognition_id).values(**values))
+
+    def _to_sending(self, db: sa.Connection, claim: Claim, lease_until: float) -> bool:
+        columns = _recognition.c
+        held = (
+            (columns.id == claim.recognition_id)
+            & (columns.lease_token == claim.token)
+            & (columns.state == State.CLAIMED)
+        )
+        # A late answer may have settled it while this claim waited for its slot: then it is not sent.
+        unanswered = columns.answer_id.is_not_distinct_from(claim.answer_id)
+        values = {"state": State.SENDING, "lease_until": lease_until}
+        return db.execute(_recognition.update().where(held, unanswered).values(**values)).rowcount == 1
+
+    def _settle_recognition(self, db: sa.Connection, attempt: Attempt, reading: Reading) -> None:
+        columns = _recognition.c
+        row = db.execute(
+            sa.select(_recognition).where(columns.id == attempt.claim.recognition_id).with_for_update()
+        ).one()
+        ours = row.lease_token == attempt.claim.token
+        values: dict[str, Any] = {}
+        settled = _SETTLES.get(reading.verdict)
+        if settled and not (row.settled == Settled.ANSWERED and settled is Settled.FAILED):
+            values |= {"settled": settled, "answer_id": attempt.id, "doubts": 0}
+        if ours and (settled or reading.verdict is not Verdict.IN_DOUBT):
+            values |= {"state": State.IDLE, "lease_token": None, "lease_until": 0.0}
+        if ours and not settled and row.doubts and "state" in values:
+            values |= {"state": State.IN_DOUBT}
+        if ours and reading.verdict is Verdict.IN_DOUBT:
+            values |= {
+                "state": State.IN_DOUBT,
+                "doubts": row.doubts + 1,
+                "lease_token": None,
+                "lease_until": 0.0,
+            }
+        if values:
+            self._set(db, row.id, **values)
+
+    def _end_attempt(
+        self, db: sa.Connection, attempt: Attempt, now: float, reading: Reading, reply: Reply | None
+    ) -> None:
+        ended = "answered" if reply else "never_reached"
+        state = "in_doubt" if reading.verdict is Verdict.IN_DOUBT else ended
+        values: dict[str, Any] = {
+            "state": state,
+            "ended_at": now,
+            "verdict": reading.verdict,
+            "charged": reading.charged,
+        }
+        values |= {"layer": reading.layer, "code": reading.code[:100], "message": reading.message}
+        values |= {"request_id": reading.request_id and reading.request_id[:200]}
+        if reply:
+            values |= {"reply": zlib.compress(reply.body), "http_status": reply.status}
+            values |= {"elapsed_seconds": reply.elapsed_seconds}
+        db.execute(_attempt.update().where(_attempt.c.id == attempt.id).values(**values))
+
+    def _in_flight(self, db: sa.Connection, account: Account, now: float, but: Attempt) -> int:
+        columns = _attempt.c
+        here = [columns[name] == value for name, value in _account_key(account).items()]
+        query = sa.select(sa.func.count()).where(
+            *here, columns.state == "sending", columns.lease_until > now, columns.id != but.id
+        )
+        return int(db.execute(query).scalar_one())
+
+    def _ensure_account(self, account: Account) -> None:
+        if account.fingerprint in self._accounts:
+            return
+        with self._engine.begin() as db:
+            row = _account_key(account) | {"next_slot_at": 0.0} | asdict(pacing.AccountState())
+            self._upsert(db, _account, [row], update=())
+        self._accounts.add(account.fingerprint)
+
+    def _locked_account(self, db: sa.Connection, account: Account) -> pacing.AccountState:
+        row = db.execute(sa.select(_account).where(_is_account(account)).with_for_update()).mappings().one()
+        return _as_state(row)
+
+    def _write_account(self, db: sa.Connection, account: Account, state: pacing.AccountState) -> None:
+        db.execute(_account.update().where(_is_account(account)).values(**asdict(state)))
+
+
+def ddl(dialect: Literal["sqlite", "postgresql"]) -> str:
+    """The statements that `Ledger.create` runs, for those who may not create tables from Airflow."""
+    chosen = {"sqlite": sqlite.dialect, "postgresql": postgresql.dialect}[dialect]()
+    statements: list[str] = []
+    for table in metadata.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=chosen)).strip())
+        statements += [str(CreateIndex(index).compile(dialect=chosen)).strip() for index in table.indexes]
+    row = _meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION))
+    version = str(row.compile(dialect=chosen, compile_kwargs={"literal_binds": True}))
+    return "".join(f"{statement};\n" for statement in [*statements, version])
+
+
+def engine_for(url: str | sa.URL, **options: Any) -> sa.Engine:
+    """An engine as the ledger needs it: SQLite in WAL with immediate transactions and a durable commit, mode
+    0600; PostgreSQL through psycopg 3 without server-side prepared statements, which PgBouncer's
+    transactions break."""
+    address = sa.make_url(url)
+    match address.get_backend_name():
+        case "sqlite":
+            return _sqlite_engine(address, **options)
+        case "postgresql":
+            options.setdefault("connect_args", {"prepare_threshold": None})
+            return sa.create_engine(
+                address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, **options
+            )
+        case other:
+            raise ConfigurationError(
+                f"the ledger runs on sqlite and postgresql; {other} is not among them. "
+                "Point ledger_conn_id at one of those.",
+                field="ledger_conn_id",
+            )
+
+
+def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
+    if not address.database or not Path(address.database).is_absolute():
+        raise ConfigurationError(
+            f"the ledger's SQLite file needs an absolute path; got {address.database!r}. "
+            "Write sqlite:////var/lib/airflow/jdocr_ledger.db, with four slashes.",
+            field="ledger_conn_id",
+        )
+    # Created here, so that the ledger and its journals are readable by their owner alone.
+    os.close(os.open(address.database, os.O_CREAT | os.O_RDWR, 0o600))
+    engine = sa.create_engine(address, **options)
+
+    @sa.event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begun(db: sa.Connection) -> None:
+        # A deferred transaction that reads and then writes loses updates or fails as locked.
+        reading = db.get_execution_options().get("jdocr_reading")
+        db.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+_ADVISORY_LOCK = 0x6A646F6372  # "jdocr"
+_SETTLES = {Verdict.SUCCESS: Settled.ANSWERED, Verdict.SETTLE_FAILED: Settled.FAILED}
+_INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_CLOCKS: Mapping[str, sa.ColumnElement[float]] = {
+    "sqlite": sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double),
+    # Not now(): that is when the transaction began, which a wait for a lock leaves behind.
+    "postgresql": sa.literal_column(
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)", sa.Double
+    ),
+}
+_recognition_query = sa.select(
+    _recognition, _attempt.c.code, _attempt.c.message, _attempt.c.run_digest
+).outerjoin_from(_recognition, _attempt, _attempt.c.id == _recognition.c.answer_id)
+
+
+def _as_recognition(row: sa.Row[Any]) -> Recognition:
+    return Recognition(
+        id=row.id,
+        identity=Identity(row.service, row.endpoint, row.sha256, row.page),
+        state=State(row.state),
+        settled=Settled(row.settled) if row.settled else None,
+        answer_id=row.answer_id,
+        lease_token=row.lease_token,
+        lease_until=row.lease_until,
+        doubts=row.doubts,
+        code=row.code,
+        message=row.message,
+        run_digest=row.run_digest,
+    )
+
+
+def _with(row: Recognition, **changes: Any) -> Recognition:
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    return Recognition(**(values | changes))
+
+
+def _as_answer(row: sa.RowMapping) -> StoredAnswer:
+    recognition, attempt = _recognition.c, _attempt.c
+    identity = Identity(*(row[recognition[name]] for name in ("service", "endpoint", "sha256", "page")))
+    return StoredAnswer(
+        identity=identity,
+        answer_id=row[attempt.id],
+        answered_at=datetime.fromtimestamp(row[attempt.ended_at], UTC),
+        state="recognised" if row[recognition.settled] == Settled.ANSWERED else "failed",
+        code=row[attempt.code] or "",
+        message=row[attempt.message] or "",
+        http_status=row[attempt.http_status] or 0,
+        body=zlib.decompress(row[attempt.reply]) if row[attempt.reply] else b"",
+    )
+
+
+def _as_state(row: sa.RowMapping) -> pacing.AccountState:
+    values = {field.name: row[field.name] for field in fields(pacing.AccountState)}
+    return pacing.AccountState(**(values | {"quota_state": pacing.QuotaState(row["quota_state"])}))
+
+
+def _limits(account: Account) -> pacing.Limits:
+    return pacing.Limits(account.qps, account.daily_limit, account.reset_time, account.reset_timezone)
+
+
+def _account_key(account: Account) -> dict[str, str]:
+    return {"service": account.service, "endpoint": account.endpoint.name, "fingerprint": account.fingerprint}
+
+
+def _is_account(account: Account) -> sa.ColumnElement[bool]:
+    return sa.and_(*(_account.c[name] == value for name, value in _account_key(account).items()))
+
+
+def _send_seconds(account: Account) -> float:
+    return account.connect_timeout_seconds + account.read_timeout_seconds + SEND_MARGIN_SECONDS
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\x1f".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _has_stamp(source: Source) -> bool:
+    """Whether a listing says enough of a file to notice that it changed."""
+    return source.size is not None and any((source.etag, source.version, source.modified))
+
+
+def _stamp(source: Source) -> str:
+    return _digest(*(str(part) for part in (source.etag, source.version, source.size, source.modified)))
+
+
+def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(rows), LOOKUP_SIZE):
+        yield rows[start : start + LOOKUP_SIZE]

@@ -1,0 +1,207 @@
+"""Which images are meant: listings become `Source` records, streamed and in key order.
+
+A source is what a listing says about an object, nothing that needs the object read. Contract:
+
+- `select` turns what an author writes (URIs, a prefix, a glob, a key range) into sources, each input once;
+- a named URI that is not there is a `Missing`, never left out in silence;
+- `split` cuts a listing into key ranges that cover the whole key space of the prefix without overlap, so that
+  an object that appears between the splitting and the reading still belongs to exactly one of them.
+
+URIs compare by code point, which is the order that S3 lists in (UTF-8 bytes).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Protocol, TypeAlias
+
+from airflow_provider_jdocr.core.errors import ConfigurationError
+
+_WILDCARD = re.compile(r"[*?\[]")
+_TOKENS = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An object as its storage lists it. `size` in bytes, `modified` in seconds since the epoch."""
+
+    uri: str
+    size: int | None = None
+    etag: str | None = None
+    version: str | None = None
+    modified: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A URI that the author named and that the storage does not hold."""
+
+    uri: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """The keys of `prefix` behind `after` (exclusive) up to `until` (inclusive), as full URIs; None = open
+    end.
+    """
+
+    prefix: str
+    after: str | None = None
+    until: str | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        return {"prefix": self.prefix, "after": self.after, "until": self.until}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> KeyRange:
+        unknown = set(value) - {"prefix", "after", "until"}
+        if unknown or "prefix" not in value:
+            raise ConfigurationError(
+                f"images: a key range has the keys prefix, after and until; got {sorted(map(str, value))}. "
+                "Take it from split_prefix().",
+                field="images",
+            )
+        return cls(
+            _uri(value["prefix"]), _optional_uri(value.get("after")), _optional_uri(value.get("until"))
+        )
+
+    def __contains__(self, uri: str) -> bool:
+        return (self.after is None or uri > self.after) and (self.until is None or uri <= self.until)
+
+
+class Storage(Protocol):
+    """What the line needs of a storage. `read` is called from several threads at once."""
+
+    def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
+        """The files under `prefix`, recursively, in key order, streamed."""
+
+    def stat(self, uri: str) -> Source | Missing: ...
+
+    def read(self, uri: str) -> bytes: ...
+
+
+Images: TypeAlias = str | Sequence[str] | Mapping[str, Any]
+
+
+def select(images: Images, storage: Storage, ignore: Sequence[str] = ()) -> Iterator[Source | Missing]:
+    """The sources that `images` means, less those that a glob of `ignore` matches.
+
+    A string is a prefix, or a glob when it holds `*`, `?` or `[`; a list is URIs, taken literally; a
+    mapping is a key range of `split`. Raises `ConfigurationError` for anything else, and `StorageError`
+    when a listing fails.
+    """
+    dropped = tuple(_ignore_pattern(pattern) for pattern in ignore)
+    for found in _found(images, storage):
+        if not any(pattern.fullmatch(found.uri) for pattern in dropped):
+            yield found
+
+
+def validate_images(images: object) -> None:
+    """Raises `ConfigurationError` unless `images` has one of the forms that `select` takes. Touches no
+    storage.
+    """
+    if isinstance(images, str):
+        _uri(images)
+    elif isinstance(images, Mapping):
+        KeyRange.from_dict(images)
+    elif isinstance(images, Sequence) and not isinstance(images, bytes | bytearray):
+        for uri in images:
+            _uri(uri)
+    else:
+        raise ConfigurationError(
+            f"images: a {type(images).__name__} is neither a prefix, a glob, a list of URIs nor a key range.",
+            field="images",
+        )
+
+
+def split(
+    sources: Iterable[Source], prefix: str, every: int, most: int = 1024
+) -> list[dict[str, str | None]]:
+    """Key ranges of `prefix` with about `every` objects each, never more than `most` of them.
+
+    The listing is streamed: only the cuts are kept. Where they would be more than `most`, every second one is
+    dropped and the ranges double in size. The last range is open, so the ranges hold every key of the prefix.
+    """
+    if every < 1 or most < 1:
+        raise ConfigurationError(f"split_prefix: every and most are at least 1; got {every} and {most}.")
+    cuts: list[str] = []
+    held, last, seen = 0, "", False
+    for source in sources:
+        if held == every:
+            cuts.append(last)
+            held = 0
+            if len(cuts) >= most:
+                # A cut that is dropped leaves its objects to the range behind it.
+                cuts, held, every = cuts[1::2], every if len(cuts) % 2 else 0, every * 2
+        held, last, seen = held + 1, source.uri, True
+    edges = [None, *cuts, None]
+    ranges = pairwise(edges)
+    return [KeyRange(prefix, after, until).to_dict() for after, until in ranges] if seen else []
+
+
+def _found(images: Images, storage: Storage) -> Iterator[Source | Missing]:
+    validate_images(images)
+    if isinstance(images, Mapping):
+        keys = KeyRange.from_dict(images)
+        yield from storage.list(keys.prefix, keys.after, keys.until)
+    elif not isinstance(images, str):
+        yield from (storage.stat(uri) for uri in dict.fromkeys(images))
+    elif _WILDCARD.search(images):
+        pattern = _glob_pattern(images)
+        listed = storage.list(_fixed_part(images), None, None)
+        yield from (source for source in listed if pattern.fullmatch(source.uri))
+    else:
+        yield from storage.list(images, None, None)
+
+
+def _uri(value: object) -> str:
+    if isinstance(value, str) and _SCHEME.match(value):
+        return value
+    shown = repr(value)[:120]
+    raise ConfigurationError(
+        f"images: {shown} is no URI. Write it with its scheme, such as s3://bucket/folder/ or file:///folder/.",
+        field="images",
+    )
+
+
+def _optional_uri(value: object) -> str | None:
+    return None if value is None else _uri(value)
+
+
+def _fixed_part(glob: str) -> str:
+    """The listing prefix of a glob: up to the last slash before its first wildcard."""
+    found = _WILDCARD.search(glob)
+    before = glob[: found.start()] if found else glob
+    return before[: before.rindex("/") + 1]
+
+
+def _ignore_pattern(glob: str) -> re.Pattern[str]:
+    # Without a slash a glob is about the file's name, wherever it lies, as in .gitignore.
+    return _glob_pattern(glob if "/" in glob else f"**/{glob}")
+
+
+@lru_cache(maxsize=256)
+def _glob_pattern(glob: str) -> re.Pattern[str]:
+    """A glob over whole URIs: `*` and `?` stay inside a folder, `**` crosses folders, `[…]` is a set."""
+    parts = (_translated(token) for token in _TOKENS.findall(glob))
+    try:
+        return re.compile("".join(parts), re.DOTALL)
+    except re.error as error:
+        raise ConfigurationError(f"{glob!r} is no glob: {error}.", field="images") from None
+
+
+def _translated(token: str) -> str:
+    simple = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
+    if token in simple:
+        return simple[token]
+    if len(token) > 1:
+        body = token[1:-1].replace("\\", r"\\")
+        return f"[^/{body[1:]}]" if body.startswith("!") else f"[{body}]"
+    return re.escape(token)
