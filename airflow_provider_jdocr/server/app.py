@@ -1,0 +1,484 @@
+"""The OCR service: JD's two endpoints over an engine that reads pictures, with what the real ones enforce.
+
+``POST /jdai/ocr_invoice``  JDCLOUD2-HMAC-SHA256 headers, or appkey/timestamp/sign in the query; raw bytes.
+``POST /INTSIG/invoice``    appkey/timestamp/sign in the query; base64 text, or as ``body_encoding`` says.
+
+A call goes through, in this order: size of the body (413 beyond the bound, unread) · signature, clock, nonce
+(JDCLOUD2: the gateway's 401; appkey: 10001, 10004, 10041, 10042, 10045–10047) · calls a second (10043) · pack
+(10010) and day (10040) · body encoding, emptiness, size, format (the endpoint's business codes) · room for one
+more reading (10020) · the engine. Nothing is charged until the engine has answered; from then on the call is on
+the bill, whoever still listens. A picture that is no invoice is billed, one that cannot be read is not.
+
+``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR, what behaviour holds, how
+                    many calls are on the bill, and replies counted by code.
+
+From loopback only:
+
+``GET /-/bill``     the JSON list of what was billed: ``sha256`` of the decoded picture, ``endpoint``, ``at``
+                    (UTC), ``request_id``, ``code``.
+``POST /-/behave``  JSON that changes behaviour or queues faults, see ``faults``; an unknown key is a 422 that
+                    names it. Answers what holds now.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import json
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from datetime import time as time_of_day
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from fastapi import FastAPI, HTTPException, Request
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
+from airflow_provider_jdocr.server import contracts
+from airflow_provider_jdocr.server.contracts import Business, Json
+from airflow_provider_jdocr.server.faults import Behave, Fault, FaultQueue, RemainShown
+from airflow_provider_jdocr.server.limits import Allowance, Quota, Rate, Window
+from airflow_provider_jdocr.server.pictures import Encoding, Picture, Reason, decode, open_picture
+from airflow_provider_jdocr.server.recognise import Reading, Unreadable
+from airflow_provider_jdocr.server.signatures import (
+    Keys,
+    Nonces,
+    SignedRequest,
+    appkey_refusal,
+    jdcloud2_refusal,
+)
+from airflow_provider_jdocr.server.wire import HangUp, Stamped, blanks, blanks_for_ever, bounded_body
+
+STUB_NOTE = "no OCR: answers come from truth embedded in the picture; for load and crash tests only"
+_ENGINE_HEADER = b"x-jdocr-engine"
+_SHOWN_INSTEAD = {"zero": 0, "unlimited": -1}
+
+log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Reads a picture. ``read`` runs in several threads at once and raises Unreadable for what it cannot open."""
+
+    name: str
+
+    def read(self, picture: bytes) -> Reading: ...
+
+    def warm(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the service starts with."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    qps: float = 2.0
+    window: Window = "sliding"
+    daily_limit: int = 500
+    total_limit: int = -1
+    latency_seconds: float = 0.0
+    reset_time: time_of_day = time_of_day(0, 0)
+    reset_timezone: str = "Asia/Shanghai"
+    body_encoding: Encoding = "base64"
+    remain: RemainShown = "count"
+    date_window_seconds: float = 900.0
+    timestamp_window_seconds: float = 300.0
+    workers: int = 2
+    waiting: int = 16
+    body_limit_bytes: int = 8 * 2**20
+    faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        ZoneInfo(self.reset_timezone)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    sha256: str
+    endpoint: str
+    at: str
+    request_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way through the service."""
+
+    endpoint: Endpoint
+    request_id: str
+    request: Request = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply before it is sent: its JSON and the code it is counted under."""
+
+    code: str
+    body: Json
+    status: int = 200
+
+
+class Service:
+    """The state behind the endpoints. It is touched on the event loop only; threads just read pictures."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._clock = clock
+        self._ticks = ticks
+        self._keys = Keys(settings.access_key, settings.secret_key)
+        self._readers = ThreadPoolExecutor(settings.workers, thread_name_prefix="read")
+        self._reading = 0
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._now_holds = self._settings
+        self._clock_offset = 0.0
+        self._faults = FaultQueue(self._settings.faults)
+        self._nonces = Nonces(2 * self._settings.date_window_seconds)
+        self._quotas = {name: Quota(self._allowance(), self.now()) for name in ENDPOINTS}
+        self._rates = self._new_rates()
+        self.bill: list[Bill] = []
+        self._replies: Counter[tuple[str, str]] = Counter()
+
+    # -- control ---------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._clock() + self._clock_offset
+
+    async def warm(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._engine.warm)
+
+    def close(self) -> None:
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def behave(self, change: Behave) -> Json:
+        """Take over what is named; gives what holds now."""
+        if change.reset:
+            self._start_afresh()
+        given = change.model_dump(
+            include={"qps", "window", "daily_limit", "total_limit", "body_encoding", "remain"},
+            exclude_none=True,
+        )
+        if change.latency is not None:
+            given["latency_seconds"] = change.latency
+        self._now_holds = replace(self._now_holds, **given)
+        if change.clock_offset_seconds is not None:
+            self._clock_offset = change.clock_offset_seconds
+        if change.faults is not None:
+            self._faults = FaultQueue(change.faults)
+        if {"qps", "window"} & given.keys():
+            self._rates = self._new_rates()
+        for quota in self._quotas.values():
+            quota.allowance = self._allowance()
+        return self.behaviour()
+
+    def behaviour(self) -> Json:
+        holds = self._now_holds
+        return {
+            "latency": holds.latency_seconds,
+            "qps": holds.qps,
+            "window": holds.window,
+            "daily_limit": holds.daily_limit,
+            "total_limit": holds.total_limit,
+            "reset_time": holds.reset_time.isoformat(),
+            "reset_timezone": holds.reset_timezone,
+            "body_encoding": holds.body_encoding,
+            "remain": holds.remain,
+            "clock_offset_seconds": self._clock_offset,
+            "faults_waiting": len(self._faults),
+        }
+
+    def health(self) -> Json:
+        replies: dict[str, dict[str, int]] = {name: {} for name in ENDPOINTS}
+        for (name, code), count in sorted(self._replies.items()):
+            replies[name][code] = count
+        note = {"note": STUB_NOTE} if self._engine.name == "stub" else {}
+        head: Json = {"status": "ok", "engine": self._engine.name, **note}
+        return head | {"behaviour": self.behaviour(), "billed": len(self.bill), "replies": replies}
+
+    def _allowance(self) -> Allowance:
+        holds = self._now_holds
+        return Allowance(holds.daily_limit, holds.total_limit, holds.reset_time, holds.reset_timezone)
+
+    def _new_rates(self) -> dict[str, Rate]:
+        return {name: Rate(self._now_holds.qps, self._now_holds.window) for name in ENDPOINTS}
+
+    # -- one call --------------------------------------------------------------------------------------------
+
+    async def answer(self, endpoint: Endpoint, request: Request) -> Response:
+        """The reply to one call, whatever it is worth."""
+        call = Call(endpoint, uuid.uuid4().hex, request)
+        if fault := self._faults.take_on_arrival(endpoint.name):
+            self._count(call, fault.fault)
+            return HangUp(reset=fault.how == "reset")
+        limit = self._settings.body_limit_bytes
+        body = await bounded_body(request, limit)
+        if body is None:
+            return self._gateway(call, 413, f"the body is longer than {limit} bytes")
+        return self._stop_at_the_door(call, body) or await self._serve(call, body)
+
+    def _stop_at_the_door(self, call: Call, body: bytes) -> Response | None:
+        """Why the call is not served; None means that it holds a place of the quota."""
+        if response := self._check_signature(call, body):
+            return response
+        name = call.endpoint.name
+        if not self._rates[name].admit(self._ticks()):
+            return self._refuse(call, "10043")
+        code = self._quotas[name].hold(self.now())
+        return self._refuse(call, code) if code else None
+
+    def _check_signature(self, call: Call, body: bytes) -> Response | None:
+        request, holds = call.request, self._settings
+        query = request.scope["query_string"].decode("latin-1")
+        by_header = call.endpoint.auth == "jdcloud2" and (
+            "authorization" in request.headers or "appkey=" not in query
+        )
+        if not by_header:
+            code = appkey_refusal(query, self._keys, self.now(), holds.timestamp_window_seconds)
+            return self._refuse(call, code, known=False) if code else None
+        signed = SignedRequest(
+            request.method, request.scope["raw_path"].decode("latin-1"), query, request.headers, body
+        )
+        wrong = jdcloud2_refusal(signed, self._keys, self.now(), holds.date_window_seconds)
+        if wrong is None and not self._nonces.first_use(request.headers["x-jdcloud-nonce"], self.now()):
+            wrong = "the nonce was used before"
+        return self._gateway(call, 401, wrong) if wrong else None
+
+    async def _serve(self, call: Call, body: bytes) -> Response:
+        """The call holds a place of the quota, which is settled here on every path."""
+        encoding = self._encoding(call.endpoint)
+        sha256 = hashlib.sha256(decode(body, encoding) or body).hexdigest()
+        fault = self._faults.take(call.endpoint.name, sha256)
+        if fault is not None and fault.in_place_of_the_answer:
+            self._settle(call, sha256, fault.is_billed, str(fault.code or fault.fault))
+            return self._in_place_of_the_answer(call, fault)
+        billed = False
+        outcome: Business | None = None
+        try:
+            outcome, billed = await self._recognise(call, open_picture(body, encoding, call.endpoint))
+        finally:
+            self._settle(call, sha256, billed, outcome.code if outcome else "")
+        if outcome is None:
+            return self._refuse(call, "10020")
+        envelope = contracts.success(
+            call.endpoint.name, outcome, charge=billed, remaining=self._shown_remaining(call)
+        )
+        answer = Answer(f"{contracts.SUCCESS}/{outcome.code}", envelope)
+        return self._send(call, answer) if fault is None else await self._spoil(call, answer, fault)
+
+    async def _recognise(self, call: Call, picture: Picture | Reason) -> tuple[Business | None, bool]:
+        """The business result and whether it is billed; None when there is no room for one more reading."""
+        name = call.endpoint.name
+        if not isinstance(picture, Picture):
+            return contracts.failed(name, picture, call.request_id), False
+        if self._reading >= self._settings.workers + self._settings.waiting:
+            return None, False
+        await asyncio.sleep(self._now_holds.latency_seconds)
+        begun = self._ticks()
+        reading = await self._read(picture.content)
+        if not isinstance(reading, Reading):
+            return contracts.failed(name, reading, call.request_id), False
+        cost = round((self._ticks() - begun) * 1000)
+        return contracts.recognised(name, reading, call.request_id, cost), True
+
+    async def _read(self, content: bytes) -> Reading | Reason:
+        self._reading += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers, self._engine.read, content)
+        except Unreadable:
+            return "unreadable"
+        except Exception:  # JD answers its own errors with a code too; the log has the trace
+            log.exception("the engine failed")
+            return "program"
+        finally:
+            self._reading -= 1
+
+    def _encoding(self, endpoint: Endpoint) -> Encoding:
+        return "raw" if endpoint.body_encoding == "raw" else self._now_holds.body_encoding
+
+    # -- replies ---------------------------------------------------------------------------------------------
+
+    def _settle(self, call: Call, sha256: str, billed: bool, code: str) -> None:
+        name, now = call.endpoint.name, self.now()
+        self._quotas[name].settle(billed=billed, now=now)
+        if billed:
+            at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+            self.bill.append(Bill(sha256, name, at, call.request_id, code))
+
+    def _shown_remaining(self, call: Call) -> int:
+        counted = self._quotas[call.endpoint.name].remaining(self.now())
+        return _SHOWN_INSTEAD.get(self._now_holds.remain, counted)
+
+    def _refuse(self, call: Call, code: str, *, known: bool = True) -> Response:
+        name = call.endpoint.name
+        remaining = self._quotas[name].remaining(self.now()) if known else None
+        return self._send(call, Answer(code, contracts.refusal(name, code, call.request_id, remaining)))
+
+    def _gateway(self, call: Call, status: int, message: str, word: str | None = None) -> Response:
+        body = contracts.gateway_error(status, message, call.request_id, word)
+        return self._send(call, Answer(f"HTTP {status}", body, status))
+
+    def _send(self, call: Call, answer: Answer) -> Response:
+        self._count(call, answer.code)
+        return JSONResponse(answer.body, answer.status, headers=_request_id(call))
+
+    def _count(self, call: Call, code: str) -> None:
+        self._replies[call.endpoint.name, code] += 1
+        log.info("%s %s %s", call.endpoint.name, code, call.request_id)
+
+    def _in_place_of_the_answer(self, call: Call, fault: Fault) -> Response:
+        status = fault.status_code
+        match fault.fault:
+            case "busy":
+                return self._refuse(call, "10020")
+            case "code":
+                return self._send(call, self._any_code(call, fault))
+            case "status" if not fault.empty:
+                return self._gateway(call, status, fault.msg or "as told", fault.word)
+        self._count(call, fault.fault)
+        match fault.fault:
+            case "status":
+                return Response(status_code=status)
+            case "redirect":
+                return Response(status_code=status, headers={"location": fault.location})
+            case "html_502":
+                page = f"<html><body><h1>{status} Bad Gateway</h1></body></html>"
+                return Response(page, status, media_type="text/html")
+            case "garbage":
+                return Response(b"\x00\xff\xfe not json", media_type="application/json")
+            case "huge":
+                return StreamingResponse(blanks(fault.bytes), media_type="application/json")
+            case "chunk_forever":
+                return StreamingResponse(blanks_for_ever(fault.wait_seconds), media_type="application/json")
+        return HangUp(reset=fault.how == "reset")
+
+    def _any_code(self, call: Call, fault: Fault) -> Answer:
+        name, code = call.endpoint.name, fault.code if fault.code is not None else ""
+        remaining = self._shown_remaining(call)
+        if fault.layer == "business":
+            business = contracts.business_failure(name, code, fault.msg or "as told", call.request_id)
+            body = contracts.success(name, business, charge=fault.charge is True, remaining=remaining)
+            label = f"{contracts.SUCCESS}/{code}"
+        else:
+            body = contracts.refusal(name, str(code), call.request_id, remaining) | {"code": code}
+            body["msg"] = fault.msg or body["msg"]
+            label = str(code)
+        body["charge"] = fault.charge
+        if fault.charge is None:
+            del body["charge"]
+        return Answer(label, body if fault.envelope else body.get("result", body), fault.status_code)
+
+    async def _spoil(self, call: Call, answer: Answer, fault: Fault) -> Response:
+        if fault.fault == "close_after_billing":
+            self._count(call, fault.fault)
+            return HangUp(reset=fault.how == "reset")
+        whole = self._send(call, replace(answer, body=_respelled(answer.body, fault)))
+        match fault.fault:
+            case "late":
+                await asyncio.sleep(fault.wait_seconds)
+            case "half":
+                return HangUp(reset=fault.how == "reset", whole=whole)
+            case "truncated_json":
+                text = bytes(whole.body)
+                return Response(text[: len(text) // 2], media_type="application/json")
+        return whole
+
+
+def _respelled(envelope: Json, fault: Fault) -> Json:
+    """The same answer in another dress."""
+    match fault.fault:
+        case "drop_envelope":
+            inner: Json = envelope["result"]
+            return inner
+        case "result_as_string":
+            return envelope | {"result": json.dumps(envelope["result"], ensure_ascii=False)}
+        case "envelope":
+            kept = {key: value for key, value in envelope.items() if key not in fault.unset}
+            return kept | fault.set
+    return envelope
+
+
+def _request_id(call: Call) -> dict[str, str]:
+    return {"x-jdcloud-request-id": call.request_id}
+
+
+def _from_loopback(request: Request) -> None:
+    """Whoever may change behaviour could let the service bill anything: this machine only."""
+    host = request.client.host if request.client else ""
+    address = ipaddress.ip_address(host.removeprefix("::ffff:")) if host else None
+    if address is None or not address.is_loopback:
+        raise HTTPException(403, "from loopback only")
+
+
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    *,
+    clock: Callable[[], float] = time.time,
+    ticks: Callable[[], float] = time.monotonic,
+) -> FastAPI:
+    """The application. Run it by ``wire.uvicorn_config``: faults that end a connection need its protocol."""
+    service = Service(settings, engine, clock, ticks)
+
+    @contextlib.asynccontextmanager
+    async def warm_engine(_: FastAPI) -> AsyncIterator[None]:
+        await service.warm()
+        yield
+        service.close()
+
+    app = FastAPI(
+        lifespan=warm_engine, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    if engine.name == "stub":
+        app.add_middleware(Stamped, name=_ENGINE_HEADER, value=b"stub")
+    app.add_exception_handler(StarletteHTTPException, _as_gateway_error)
+    for endpoint in ENDPOINTS.values():
+        app.add_api_route(endpoint.path, _caller(service, endpoint), methods=["POST"])
+    _add_control(app, service)
+    return app
+
+
+def _caller(service: Service, endpoint: Endpoint) -> Callable[[Request], Any]:
+    async def call(request: Request) -> Response:
+        return await service.answer(endpoint, request)
+
+    return call
+
+
+def _add_control(app: FastAPI, service: Service) -> None:
+    @app.get("/-/health")
+    async def health() -> Json:
+        return service.health()
+
+    @app.get("/-/bill")
+    async def bill(request: Request) -> list[Bill]:
+        _from_loopback(request)
+        return service.bill
+
+    @app.post("/-/behave")
+    async def behave(request: Request, change: Behave) -> Json:
+        _from_loopback(request)
+        return service.behave(change)
+
+
+async def _as_gateway_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, StarletteHTTPException) else 500
+    detail = str(getattr(error, "detail", ""))
+    return JSONResponse(contracts.gateway_error(status, detail, uuid.uuid4().hex), status)
