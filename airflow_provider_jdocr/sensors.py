@@ -1,0 +1,84 @@
+"""Waits until an account has calls left. Costs no call and only advises: the operator asks before each
+one.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, Context, conf
+
+from airflow_provider_jdocr.core.errors import ConfigurationError
+from airflow_provider_jdocr.core.pacing import NotYet, Ready, calls_available
+from airflow_provider_jdocr.hooks import JdOcrHook
+from airflow_provider_jdocr.operators import permanent_errors_end_retries
+from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
+
+
+class JdOcrQuotaSensor(BaseSensorOperator):
+    """Passes when at least `calls` calls are left, or when what is known of the quota has expired.
+
+    :param jdocr_conn_id: the account, whose ledger is asked.
+    :param calls: how many calls must be left.
+    :param deferrable: wait without a worker slot, until what is known expires; `poke` and `reschedule` ask
+        every `poke_interval`. All of them ask the same question.
+    """
+
+    template_fields: Sequence[str] = ("jdocr_conn_id", "calls")
+    ui_color = "#f7f1d8"
+
+    def __init__(
+        self,
+        *,
+        jdocr_conn_id: str = JdOcrHook.default_conn_name,
+        calls: int | str = 1,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.jdocr_conn_id = jdocr_conn_id
+        self.calls = calls
+        self.deferrable = deferrable
+
+    def poke(self, context: Context) -> bool:  # noqa: ARG002 - Airflow's signature
+        return isinstance(self._ask(), Ready)
+
+    def execute(self, context: Context) -> Any:
+        if not self.deferrable:
+            return super().execute(context)
+        return self._pass_or_defer(since=time.time())
+
+    def execute_complete(self, context: Context, event: Any = None) -> None:  # noqa: ARG002 - by contract
+        """Asks again: what was known when the wait began has expired, or the account was topped up."""
+        self._pass_or_defer(since=(event or {}).get("since", time.time()))
+
+    def _pass_or_defer(self, since: float) -> None:
+        answer = self._ask()
+        if isinstance(answer, Ready):
+            return
+        now = time.time()
+        left = self.timeout - (now - since)
+        if left <= 0:
+            raise AirflowSensorTimeout(f"No calls within {self.timeout:.0f} s: {answer.message}")
+        # Not before the poke interval: a ledger that is a moment behind must not make a busy loop.
+        moment = now + min(max(answer.seconds, 1.0), left)
+        self.defer(
+            trigger=JdOcrQuotaTrigger(moment, since),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=left + self.poke_interval),
+        )
+
+    def _ask(self) -> Ready | NotYet:
+        with permanent_errors_end_retries():
+            hook = JdOcrHook(self.jdocr_conn_id)
+            answer = calls_available(hook.get_ledger().quota(hook.get_account()), self._needed())
+        self.log.info("%s", answer.message)
+        return answer
+
+    def _needed(self) -> int:
+        if not str(self.calls).isdecimal() or int(self.calls) < 1:
+            raise ConfigurationError(
+                f"calls: {self.calls!r} is not a whole number of at least 1. Correct it.", field="calls"
+            )
+        return int(self.calls)

@@ -1,0 +1,378 @@
+"""Object storage as the line needs it, for `s3://`, `file://` and whatever else Airflow has a file system
+for.
+
+Clients and credentials are resolved when a storage is opened, on the main thread; `read` is called from
+several threads at once and resolves nothing. Listings are streamed, recursive, in key order, files only.
+URIs are the storage's own keys behind scheme and bucket, never encoded: `#`, `?` and `%` in a key are
+themselves.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
+from airflow_provider_jdocr.core.sources import Images, Missing, Source, Storage, split, validate_images
+
+# What a picture is worth waiting for: the defaults of botocore wait up to five minutes for a dead endpoint.
+_S3_DEFAULTS = Config(
+    connect_timeout=10,
+    read_timeout=60,
+    max_pool_connections=32,
+    retries={"mode": "standard", "max_attempts": 4},
+)
+_S3_REFUSALS = {
+    "NoSuchBucket": "there is no such bucket",
+    "InvalidBucketName": "that is no bucket name",
+    "AccessDenied": "the credentials may not do this",
+    "403": "the credentials may not do this",
+    "InvalidAccessKeyId": "the access key is unknown there",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "PermanentRedirect": "the bucket lives in another region",
+}
+
+
+def open_storage(images: Images, storage_conn_id: str | None = None) -> Storage:
+    """The storage that holds `images`, with `storage_conn_id` for whatever is not `file://`.
+
+    Without a connection id `s3://` uses Airflow's `aws_default`, or boto3's own credentials where that is not
+    defined. Raises `ConfigurationError` for a scheme that Airflow has no file system for.
+    """
+    validate_images(images)
+    uris = _uris(images)
+    schemes = {uri.partition("://")[0].lower(): uri for uri in uris}
+    for uri in uris:
+        if "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ConfigurationError(
+                f"images: {uri.partition('://')[0]}://…@… names a connection inside a URI. "
+                "Name it in storage_conn_id: a URI with a connection in it would not identify the image."
+            )
+    opened = {scheme: _open(scheme, uri, storage_conn_id) for scheme, uri in schemes.items()}
+    return next(iter(opened.values())) if len(opened) == 1 else _BySchemeStorage(opened)
+
+
+def split_prefix(
+    prefix: str, *, every: int = 1000, storage_conn_id: str | None = None
+) -> list[dict[str, Any]]:
+    """Key ranges of `prefix` of about `every` objects each, at most 1024, as values for `.expand(images=…)`.
+
+    The listing is streamed and only its cuts are kept. The ranges cover the prefix without a gap, so an
+    object that appears later belongs to one of them. An empty prefix gives an empty list.
+    """
+    storage = open_storage(prefix, storage_conn_id)
+    return list(split(storage.list(prefix, None, None), prefix, every))
+
+
+class LocalStorage:
+    """`file:///folder/…`, by the operating system's own calls. Links to folders are not followed."""
+
+    def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
+        folder = prefix[: prefix.rindex("/") + 1]
+        if not Path(_local_path(folder)).is_dir():
+            raise ConfigurationError(f"images: {folder} is no folder on this machine. Correct the path.")
+        yield from self._walk(folder, prefix, after, until)
+
+    def _walk(self, folder: str, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
+        for key, entry in _entries(folder):
+            if until is not None and key > until:
+                return
+            if key.endswith("/"):
+                inside = key.startswith(prefix) or prefix.startswith(key)
+                if inside and not _wholly_before(key, after):
+                    yield from self._walk(key, prefix, after, until)
+            elif key.startswith(prefix) and (after is None or key > after):
+                yield _local_source(key, entry.stat())
+
+    def stat(self, uri: str) -> Source | Missing:
+        path = Path(_local_path(uri))
+        try:
+            if path.is_dir():
+                return Missing(uri, "MISSING", "a folder, not a file; give it as a prefix")
+            return _local_source(uri, path.stat())
+        except OSError as error:
+            return Missing(uri, "MISSING", error.strerror or type(error).__name__)
+
+    def read(self, uri: str) -> bytes:
+        try:
+            return Path(_local_path(uri)).read_bytes()
+        except OSError as error:
+            raise StorageError(
+                f"{uri} could not be read: {error.strerror or type(error).__name__}", uri=uri
+            ) from error
+
+
+class S3Storage:
+    """`s3://bucket/…` through one boto3 client, which all threads share."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
+        bucket, key_prefix = _bucket_and_key(prefix)
+        more: dict[str, str] = {"StartAfter": _bucket_and_key(after)[1]} if after else {}
+        while True:
+            with _s3_errors(prefix):
+                page = self._client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, **more)
+            for found in page.get("Contents", ()):
+                uri = f"s3://{bucket}/{found['Key']}"
+                if until is not None and uri > until:
+                    return
+                if not uri.endswith("/"):
+                    yield _s3_source(uri, found["Size"], found)
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def stat(self, uri: str) -> Source | Missing:
+        bucket, key = _bucket_and_key(uri)
+        try:
+            with _s3_errors(uri):
+                found = self._client.head_object(Bucket=bucket, Key=key)
+        except _NoSuchKeyError:
+            with _s3_errors(uri):
+                self._require_bucket(bucket)
+            return Missing(uri, "MISSING", "no such object in the bucket")
+        return _s3_source(uri, found["ContentLength"], found)
+
+    def read(self, uri: str) -> bytes:
+        bucket, key = _bucket_and_key(uri)
+        with _s3_errors(uri):
+            body: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body
+
+    def _require_bucket(self, bucket: str) -> None:
+        """A HEAD answers 404 for a missing object and for a missing bucket alike: tell them apart."""
+        try:
+            self._client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if _s3_code(error) == "404":
+                raise ConfigurationError(
+                    _s3_refusal(f"s3://{bucket}/", _S3_REFUSALS["NoSuchBucket"])
+                ) from error
+
+
+class FileSystemStorage:
+    """Any other scheme, through the file system that Airflow's `ObjectStoragePath` resolves for it."""
+
+    def __init__(self, file_system: Any) -> None:
+        self._fs = file_system
+
+    def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
+        self._fs.invalidate_cache()  # a listing that was cached hides what was overwritten since
+        yield from self._walk(prefix[: prefix.rindex("/") + 1], prefix, after, until)
+
+    def _walk(self, folder: str, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
+        for key, info in self._entries(folder):
+            if until is not None and key > until:
+                return
+            if key.endswith("/"):
+                inside = key.startswith(prefix) or prefix.startswith(key)
+                if inside and not _wholly_before(key, after):
+                    yield from self._walk(key, prefix, after, until)
+            elif key.startswith(prefix) and (after is None or key > after):
+                yield _file_system_source(key, info)
+
+    def _path(self, uri: str) -> str:
+        # fsspec's own way from a URI to a path; Airflow's path objects cut it at # and ?.
+        path: str = self._fs._strip_protocol(uri)  # noqa: SLF001 - fsspec has no public name for it
+        return path
+
+    def _entries(self, folder: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        path = self._path(folder).rstrip("/")
+        with self._errors(folder):
+            listed = self._fs.ls(path, detail=True)
+        entries = []
+        for info in listed:
+            name = info["name"].rstrip("/")
+            if name != path:  # some stores list the folder's own marker among its files
+                key = folder + name[len(path) :].lstrip("/")
+                entries.append((f"{key}/" if info["type"] == "directory" else key, info))
+        return sorted(entries, key=lambda entry: entry[0])
+
+    def stat(self, uri: str) -> Source | Missing:
+        self._fs.invalidate_cache()
+        try:
+            with self._errors(uri):
+                info = self._fs.info(self._path(uri))
+        except _NoSuchKeyError:
+            return Missing(uri, "MISSING", "no such object")
+        if info["type"] == "directory":
+            return Missing(uri, "MISSING", "a folder, not a file; give it as a prefix")
+        return _file_system_source(uri, info)
+
+    def read(self, uri: str) -> bytes:
+        with self._errors(uri):
+            content: bytes = self._fs.cat_file(self._path(uri))
+        return content
+
+    @contextmanager
+    def _errors(self, uri: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise _NoSuchKeyError(f"{uri} does not exist", uri=uri) from error
+        except OSError as error:
+            raise StorageError(f"{uri} could not be read: {type(error).__name__}", uri=uri) from error
+
+
+class _BySchemeStorage:
+    """Images of several schemes in one list."""
+
+    def __init__(self, opened: Mapping[str, Storage]) -> None:
+        self._opened = opened
+
+    def _of(self, uri: str) -> Storage:
+        return self._opened[uri.partition("://")[0].lower()]
+
+    def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
+        return self._of(prefix).list(prefix, after, until)
+
+    def stat(self, uri: str) -> Source | Missing:
+        return self._of(uri).stat(uri)
+
+    def read(self, uri: str) -> bytes:
+        return self._of(uri).read(uri)
+
+
+class _NoSuchKeyError(StorageError):
+    """The one object is not there; the storage is."""
+
+
+def _uris(images: Images) -> Sequence[str]:
+    if isinstance(images, str):
+        return [images]
+    return [images["prefix"]] if isinstance(images, Mapping) else images
+
+
+def _open(scheme: str, uri: str, conn_id: str | None) -> Storage:
+    if scheme == "file":
+        _local_path(uri)
+        return LocalStorage()
+    if conn_id is not None:
+        _require_connection(conn_id)
+    if scheme == "s3":
+        hook = S3Hook() if conn_id is None else S3Hook(aws_conn_id=conn_id)
+        # The connection's own config_kwargs win over these defaults.
+        return S3Storage(hook.get_client_type(config=_S3_DEFAULTS.merge(hook.config)))
+    try:
+        return FileSystemStorage(ObjectStoragePath(f"{scheme}://", conn_id=conn_id).fs)
+    except (ValueError, ImportError) as error:
+        raise ConfigurationError(
+            f"images: Airflow has no file system for {scheme}:// ({error}). Install the provider that "
+            "brings it."
+        ) from error
+
+
+def _require_connection(conn_id: str) -> None:
+    try:
+        BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise ConfigurationError(
+            f"storage_conn_id: there is no connection {conn_id!r} in Airflow. Create it or name another."
+        ) from error
+
+
+def _local_path(uri: str) -> str:
+    path = uri[len("file://") :]
+    if not path.startswith("/"):
+        raise ConfigurationError(
+            f"images: {uri} has no absolute path. Write file:///folder/… with three slashes."
+        )
+    return path
+
+
+def _entries(folder: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
+    """What is in `folder`, sorted as whole keys sort: a folder counts with its slash."""
+    try:
+        with os.scandir(_local_path(folder)) as entries:
+            keyed = [(_entry_key(folder, entry), entry) for entry in entries]
+    except FileNotFoundError:
+        return []  # gone since its parent was listed
+    except OSError as error:
+        raise StorageError(
+            f"{folder} could not be listed: {error.strerror or type(error).__name__}", uri=folder
+        ) from error
+    return sorted(((key, entry) for key, entry in keyed if key), key=lambda pair: pair[0])
+
+
+def _entry_key(folder: str, entry: os.DirEntry[str]) -> str:
+    if entry.is_dir(follow_symlinks=False):
+        return f"{folder}{entry.name}/"
+    return f"{folder}{entry.name}" if entry.is_file() else ""
+
+
+def _wholly_before(folder: str, after: str | None) -> bool:
+    return after is not None and after > folder and not after.startswith(folder)
+
+
+def _local_source(uri: str, found: os.stat_result) -> Source:
+    # The change time tells an overwrite that kept size and modification time.
+    return Source(uri, found.st_size, f"{found.st_mtime_ns}-{found.st_ctime_ns}", None, found.st_mtime)
+
+
+def _bucket_and_key(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    if not bucket:
+        raise ConfigurationError(f"images: {uri} names no bucket. Write s3://bucket/folder/…")
+    return bucket, key
+
+
+def _s3_source(uri: str, size: int, found: Mapping[str, Any]) -> Source:
+    version = found.get("VersionId")
+    return Source(
+        uri,
+        size,
+        found["ETag"].strip('"'),
+        None if version in (None, "null") else version,
+        found["LastModified"].timestamp(),
+    )
+
+
+def _file_system_source(uri: str, info: Mapping[str, Any]) -> Source:
+    etag = next((info[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name)), None)
+    version = info.get("generation") or info.get("version_id")
+    modified: Any = next(
+        (info[name] for name in ("mtime", "last_modified", "updated", "created") if info.get(name)), None
+    )
+    if hasattr(modified, "timestamp"):
+        modified = modified.timestamp()
+    return Source(
+        uri,
+        info.get("size"),
+        str(etag).strip('"') if etag else None,
+        str(version) if version else None,
+        float(modified) if isinstance(modified, int | float) else None,
+    )
+
+
+@contextmanager
+def _s3_errors(uri: str) -> Iterator[None]:
+    """Botocore's errors in our terms: what only a person can put right is a configuration error."""
+    try:
+        yield
+    except ClientError as error:
+        code = _s3_code(error)
+        if code in ("404", "NoSuchKey"):
+            raise _NoSuchKeyError(f"{uri} does not exist", uri=uri) from error
+        if code in _S3_REFUSALS:
+            raise ConfigurationError(_s3_refusal(uri, _S3_REFUSALS[code])) from error
+        raise StorageError(f"{uri}: S3 answered {code}", uri=uri) from error
+    except (NoCredentialsError, ParamValidationError) as error:
+        raise ConfigurationError(_s3_refusal(uri, str(error))) from error
+    except BotoCoreError as error:
+        raise StorageError(f"{uri}: {type(error).__name__} while talking to S3", uri=uri) from error
+
+
+def _s3_code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _s3_refusal(uri: str, why: str) -> str:
+    return f"images: {uri}: {why}. Correct the URI or the connection in storage_conn_id; nothing was sent."
