@@ -17,14 +17,19 @@ LINE = (
     "sources",
     "preflight",
     "signing",
-    "replies",
     "client",
+    "replies",
     "pacing",
     "ledger",
     "batch",
+    "numerals",
     "parsing",
     "checks",
+    "documents",
+    "merging",
+    "tables",
     "warehouse",
+    "loading",
 )
 
 

@@ -1,0 +1,212 @@
+"""The tables of the documents, made from the code: `python -m tests.docs_tables --write` writes them.
+
+A document marks the place of a table with a pair of comments, `<!-- table: NAME -->` and `<!-- end of table -->`;
+a test holds what stands between them against what the code gives now.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_jdocr.core.checks import CHECKS
+from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
+from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
+from airflow_provider_jdocr.core.errors import CODES, LAYERS
+from airflow_provider_jdocr.core.parsing import Invoice, parse
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+MARKED = re.compile(r"(<!-- table: ([a-z_]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+# The documented keys with JD's own words for them, in JD's order.
+OCR_INVOICE_KEYS = {
+    "buyer_name": "购买方名称",
+    "buyer_tax_no": "购买方税号",
+    "code": "发票代码",
+    "invoice_amount": "发票金额",
+    "invoice_date": "开票日期",
+    "invoice_no": "发票号码",
+    "invoice_type": "发票类型",
+    "saler_name": "销售方名称",
+    "saler_tax_no": "销售方税号",
+    "tax_amount": "发票税额",
+    "total_amount": "价格合计",
+    "verify_code": "校验码",
+}
+INTSIG_INVOICE_KEYS = {
+    "vat_invoice_correct_code": "校验码",
+    "vat_invoice_daima": "发票代码",
+    "vat_invoice_haoma": "发票号码",
+    "vat_invoice_haoma_large_size": "增值税发票No号码",
+    "vat_invoice_issue_date": "开票日期",
+    "vat_invoice_rate_payer_id": "纳税人识别号",
+    "vat_invoice_total": "合计",
+    "vat_invoice_tax_rate": "增值税税率",
+    "vat_invoice_seller_name": "销售方名称",
+    "vat_invoice_seller_bank_account": "销售方开户行及帐号",
+    "vat_invoice_seller_id": "销售方纳税人识别号",
+    "vat_invoice_seller_addr_tell": "销售方地址、电话",
+    "vat_invoice_payer_name": "购买方名称",
+    "vat_invoice_payer_bank_account": "购买方开户行及帐号",
+    "vat_invoice_payer_addr_tell": "购买方地址、电话",
+    "vat_invoice_total_cover_tax": "价税合计大写",
+    "vat_invoice_total_cover_tax_digits": "价税合计小写",
+    "vat_invoice_tax_total": "税额合计",
+    "vat_invoice_goods_list": "货物或服务名称",
+    "vat_invoice_price_list": "金额明细",
+    "vat_invoice_tax_rate_list": "税率明细",
+    "vat_invoice_tax_list": "税额明细",
+    "vat_invoice_zhuan_yong_flag": "专票/普票",
+    "vat_invoice_dai_kai_flag": "代开(非代开条目为空)",
+    "vat_invoice_plate_specific": "规格型号明细",
+    "vat_invoice_electrans_unit": "单位明细",
+    "vat_invoice_electrans_quantity": "数量明细",
+    "vat_invoice_electrans_unit_price": "单价明细",
+    "vat_invoice_daima_right_side": "右侧打印发票代码",
+    "vat_invoice_haoma_right_side": "右侧打印发票号码",
+    "vat_invoice_page_number": "抵扣联/发票联",
+    "vat_invoice_type": "发票类型",
+    "vat_invoice_total_note": "备注",
+    "vat_invoice_cipher_field": "密码区",
+    "vat_invoice_drawer": "开票人",
+    "vat_invoice_review": "复核",
+    "vat_invoice_payee": "收款人",
+    "exist_stample": "盖章存在性判断",
+    "vat_invoice_headline_page_number": "标题发票联",
+    "vat_invoice_corrent_code_print": "打印校验码",
+    "vat_invoice_total_print": "打印合计",
+    "vat_invoice_note_correct_code": "备注校验码",
+    "vat_invoice_machine_no": "机器编号",
+    "vat_invoice_daima_print": "打印发票代码",
+    "vat_invoice_elec_payment_id": "电子支付标识",
+    "vat_invoice_issue_date_print": "右侧打印开票日期",
+    "vat_invoice_qr_code": "qr码",
+}
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table; a bar inside a cell is escaped."""
+    heads = list(headings)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def endpoints() -> str:
+    heads = ("endpoint", "URL", "auth", "body", "formats", "bytes, fewer than", "shorter side, px", "limits from")
+    rows = (
+        (
+            f"`{row.name}`",
+            f"`{row.base_url}{row.path}`",
+            f"`{row.auth}`",
+            f"`{row.body_encoding}`",
+            ", ".join(sorted(row.formats)),
+            f"{row.max_bytes:_}",
+            row.min_side_pixels,
+            row.limits_source,
+        )
+        for row in ENDPOINTS.values()
+    )
+    return table(heads, rows)
+
+
+def doors() -> str:
+    rows = (
+        (f"`{row.name}`", f"`{auth}`", f"`{base_url}{row.path}`")
+        for row in ENDPOINTS.values()
+        for auth, base_url in ((row.auth, row.base_url), *row.other_doors)
+    )
+    return table(("endpoint", "auth", "URL"), rows)
+
+
+def codes(layer: str) -> str:
+    rows = (
+        (f"`{code.code}`", code.meaning, f"`{code.verdict}`", "may be" if code.chargeable else "never", code.advice)
+        for code in CODES.values()
+        if code.layer == layer
+    )
+    return table(("code", "meaning", "verdict", "charged", "what to do"), rows)
+
+
+def checks() -> str:
+    rows = ((f"`{code}`", f"`{rule.severity}`", rule.meaning) for code, rule in CHECKS.items())
+    return table(("code", "severity", "meaning"), rows)
+
+
+def loading_findings() -> str:
+    rows = ((f"`{code}`", f"`{severity}`", meaning) for code, (severity, meaning) in LOADING_FINDINGS.items())
+    return table(("code", "severity", "meaning"), rows)
+
+
+def _reply(endpoint: Endpoint, key: str, text: str) -> bytes:
+    if endpoint.parser == "ocr_invoice":
+        business: dict[str, Any] = {"code": 0, "message": "success", "result": {key: text}}
+    else:
+        item = {"key": key, "value": text, "position": [], "confidence": 1, "description": ""}
+        business = {"code": 200, "message": "success", "result": {"item_list": [item]}}
+    return json.dumps(business).encode()
+
+
+def _sample(key: str) -> str:
+    """A text that a field of this name can hold."""
+    if "date" in key:
+        return "2024年05月06日"
+    if key == "exist_stample":
+        return "1"
+    if "rate" in key and "payer" not in key:
+        return "13%"
+    if "cover_tax" in key and "digits" not in key:
+        return "壹佰圆整"
+    if re.search(r"amount|total|price|tax_list|quantity|digits", key) and "note" not in key:
+        return "100.00"
+    return "04" if key == "invoice_type" else "样本"
+
+
+def places(endpoint: Endpoint, key: str) -> list[str]:
+    """Where the value of a key is found after parsing, tried out: fields of the invoice or of its lines."""
+    empty, filled = parse(endpoint, _reply(endpoint, "", "")), parse(endpoint, _reply(endpoint, key, _sample(key)))
+    names = [field.name for field in fields(Invoice) if field.name not in {"evidence", "details", "problems", "lines"}]
+    found = [f"`{name}`" for name in names if getattr(filled, name) != getattr(empty, name)]
+    if filled.lines:
+        line = filled.lines[0]
+        found += [f"lines: `{f.name}`" for f in fields(line) if f.name != "number" and getattr(line, f.name) is not None]
+    if key in filled.details:
+        found.append("`details`")
+    return found
+
+
+def keys(endpoint: str, documented: Mapping[str, str]) -> str:
+    row = ENDPOINTS[endpoint]
+    return table(
+        ("key", "JD's description", "goes to"),
+        ((f"`{key}`", meaning, ", ".join(places(row, key))) for key, meaning in documented.items()),
+    )
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "endpoints": endpoints,
+    "doors": doors,
+    "checks": checks,
+    "loading_findings": loading_findings,
+    "ocr_invoice_keys": lambda: keys("ocr_invoice", OCR_INVOICE_KEYS),
+    "intsig_invoice_keys": lambda: keys("intsig_invoice", INTSIG_INVOICE_KEYS),
+    **{f"{layer}_codes": (lambda layer=layer: codes(layer)) for layer in LAYERS},
+}
+
+
+def filled_in(text: str) -> str:
+    """A document with its tables as the code gives them now."""
+    return MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", text)
+
+
+def main() -> None:
+    if sys.argv[1:] != ["--write"]:
+        raise SystemExit("usage: python -m tests.docs_tables --write")
+    for path in sorted(DOCS.glob("*.md")):
+        path.write_text(filled_in(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The documents say what the code does: tables, defaults, links, commands."""
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_jdocr.core.account import EXTRAS, Account
+from airflow_provider_jdocr.core.errors import Verdict
+from tests import docs_tables
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as they are made where Markdown is shown."""
+    headings = re.findall(r"^#+ (.+)$", text(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def first_column(document: str, heading: str) -> list[list[str]]:
+    """The rows of the table whose first heading is this one, without its head."""
+    table = text(ROOT / "docs" / document).split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines()[2:]]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_the_tables_are_what_the_code_gives(path: Path) -> None:
+    """When this fails: make format."""
+    assert docs_tables.filled_in(text(path)) == text(path)
+
+
+def test_every_table_has_its_place_in_the_documents() -> None:
+    marked = {name for path in DOCUMENTS for _, name, _ in docs_tables.MARKED.findall(text(path))}
+    assert marked == set(docs_tables.TABLES)
+
+
+@pytest.mark.parametrize("endpoint", ["ocr_invoice", "intsig_invoice"])
+def test_every_documented_key_reaches_the_row_or_its_details(endpoint: str) -> None:
+    keys = getattr(docs_tables, f"{endpoint.upper()}_KEYS")
+    row = docs_tables.ENDPOINTS[endpoint]
+    assert len(keys) == {"ocr_invoice": 12, "intsig_invoice": 47}[endpoint]
+    assert not [key for key in keys if not docs_tables.places(row, key)]
+
+
+def test_every_verdict_is_explained() -> None:
+    rows = first_column("errors.md", "verdict")
+    assert {row[0].strip("`") for row in rows} == set(Verdict)
+
+
+def test_every_extra_of_the_connection_is_explained_with_its_default() -> None:
+    rows = {row[0].strip("`"): row[1].strip("`") for row in first_column("connection.md", "extra")}
+    assert set(rows) == EXTRAS
+    names = {"service": "signing_service"}
+    defaults = {field.name: field.default for field in fields(Account) if field.default is not MISSING}
+    for extra, said in rows.items():
+        default = defaults.get(names.get(extra, extra))
+        if default is not None:
+            assert said == (f"{default:%H:%M}" if extra == "reset_time" else str(default).removesuffix(".0"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_inside_the_project_leads_somewhere(path: Path) -> None:
+    for target in LINK.findall(text(path)):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        document = (path.parent / name).resolve() if name else path
+        assert document.exists(), target
+        assert not anchor or anchor in anchors(document), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_that_is_named_is_there(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text(ROOT / "Makefile"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text(path))) <= targets
+    assert set(re.findall(r"^make ([a-z-]+)", text(path), re.MULTILINE)) <= targets
+
+
+def test_both_readmes_name_the_same_commands() -> None:
+    def commands(name: str) -> list[str]:
+        blocks = re.findall(r"```[a-z]*\n(.*?)```", text(ROOT / name), re.DOTALL)
+        return [re.sub(r"\s*#.*", "", line) for block in blocks for line in block.splitlines()]
+
+    assert commands("README.md") == commands("README.zh-CN.md")
