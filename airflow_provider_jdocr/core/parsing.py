@@ -5,14 +5,20 @@ what could not be read is ``None`` and named in ``problems``. Nothing is guessed
 here is what the service said, and whether it can be true is the question of the next step.
 """
 
-from collections.abc import Mapping
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from airflow_provider_jdocr.core.endpoints import Endpoint
+from airflow_provider_jdocr.core.numerals import decimal_of, money, plain, rate
+from airflow_provider_jdocr.core.replies import business_result
 
 PARSER_VERSION: int = 1
 """Raised whenever the same reply is read differently, so that stored replies are read again."""
@@ -109,4 +115,410 @@ class Invoice:
 
 def parse(endpoint: Endpoint, body: bytes) -> Invoice:
     """Read a stored reply; raises ``ParseError`` when it holds no result in a documented shape."""
-    raise NotImplementedError
+    answer = _ANSWERS[endpoint.parser](business_result(endpoint, body))
+    problems = list(answer.problems)
+    values: dict[str, Any] = {}
+    evidence: dict[str, FieldEvidence] = {}
+    for name, keys in answer.columns.items():
+        printed = next((answer.printed[key] for key in keys if key in answer.printed), None)
+        if printed is None:
+            continue
+        evidence[name] = printed
+        values[name] = _READERS.get(name, _as_text)(printed.text)
+        if values[name] is None and not _says_nothing(name, printed.text):
+            problems.append(Problem("VALUE_UNPARSABLE", name, printed.text))
+    lines, unpaired = _lines(answer.rows)
+    consumed = {printed.key for printed in evidence.values()}
+    left_over = {key: printed for key, printed in answer.printed.items() if key not in consumed}
+    # Columns of lines stay in the details as well: what is printed in them is kept nowhere else.
+    details = {**answer.details, **{key: printed.text for key, printed in left_over.items()}}
+    return Invoice(
+        endpoint=endpoint.name,
+        kind=_kind(answer),
+        kind_text=answer.kind_text,
+        lines=lines,
+        evidence={**left_over, **evidence},
+        details=details,
+        problems=(*problems, *answer.unpaired, *unpaired),
+        **{**values, **_header_rate(values, lines, answer)},
+    )
+
+
+# ── one answer, whatever its schema ──
+
+_Row = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What both schemas have in common: printed texts by the service's key, and where each one belongs."""
+
+    columns: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, InvoiceKind]
+    kind_text: str | None
+    printed: Mapping[str, FieldEvidence]
+    rows: tuple[_Row, ...] = ()
+    details: Mapping[str, Any]
+    problems: tuple[Problem, ...] = ()
+    unpaired: tuple[Problem, ...] = ()
+
+
+def _printed(value: Any) -> str | None:
+    """A scalar as text; None for null, blanks, lists and objects."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value) if str(value).strip() else None
+    return None
+
+
+def _kind(answer: _Answer) -> InvoiceKind | None:
+    if answer.kind_text is None:
+        return None
+    return answer.kinds.get(plain(answer.kind_text).zfill(2), InvoiceKind.OTHER)
+
+
+# ── ocr_invoice: twelve flat fields ──
+
+OCR_INVOICE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "code": ("code",),
+    "number": ("invoice_no",),
+    "issue_date": ("invoice_date",),
+    "check_code": ("verify_code",),
+    "buyer_name": ("buyer_name",),
+    "buyer_tax_id": ("buyer_tax_no",),
+    "seller_name": ("saler_name",),
+    "seller_tax_id": ("saler_tax_no",),
+    "amount": ("invoice_amount",),
+    "tax": ("tax_amount",),
+    "total": ("total_amount",),
+}
+OCR_INVOICE_KINDS: Mapping[str, InvoiceKind] = {
+    "01": InvoiceKind.SPECIAL_PAPER,
+    "04": InvoiceKind.COMMON_PAPER,
+    "08": InvoiceKind.SPECIAL_ELECTRONIC,
+    "10": InvoiceKind.COMMON_ELECTRONIC,
+    "11": InvoiceKind.ROLL,
+    "14": InvoiceKind.TOLL,
+    "31": InvoiceKind.DIGITAL_SPECIAL,
+    "32": InvoiceKind.DIGITAL_COMMON,
+}
+
+
+def _ocr_invoice(result: Mapping[str, Any]) -> _Answer:
+    keys = {key for chain in OCR_INVOICE_COLUMNS.values() for key in chain}
+    texts = {key: text for key in keys if (text := _printed(result.get(key))) is not None}
+    kind_text = _printed(result.get("invoice_type"))
+    empty = ("", None)
+    taken = texts.keys() | ({"invoice_type"} if kind_text is not None else set())
+    return _Answer(
+        columns=OCR_INVOICE_COLUMNS,
+        kinds=OCR_INVOICE_KINDS,
+        kind_text=kind_text,
+        printed={key: FieldEvidence(text, key, None, None) for key, text in texts.items()},
+        details={key: value for key, value in result.items() if key not in taken and value not in empty},
+    )
+
+
+# ── intsig_invoice: keyed items with places and confidences ──
+
+INTSIG_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "code": ("vat_invoice_daima", "vat_invoice_daima_print", "vat_invoice_daima_right_side"),
+    "number": ("vat_invoice_haoma", "vat_invoice_haoma_large_size", "vat_invoice_haoma_right_side"),
+    "issue_date": ("vat_invoice_issue_date", "vat_invoice_issue_date_print"),
+    "check_code": (
+        "vat_invoice_correct_code",
+        "vat_invoice_corrent_code_print",
+        "vat_invoice_note_correct_code",
+    ),
+    "machine_number": ("vat_invoice_machine_no",),
+    "buyer_name": ("vat_invoice_payer_name",),
+    "buyer_tax_id": ("vat_invoice_rate_payer_id",),
+    "buyer_address_phone": ("vat_invoice_payer_addr_tell",),
+    "buyer_bank_account": ("vat_invoice_payer_bank_account",),
+    "seller_name": ("vat_invoice_seller_name",),
+    "seller_tax_id": ("vat_invoice_seller_id",),
+    "seller_address_phone": ("vat_invoice_seller_addr_tell",),
+    "seller_bank_account": ("vat_invoice_seller_bank_account",),
+    "amount": ("vat_invoice_total",),
+    "tax": ("vat_invoice_tax_total",),
+    "total": ("vat_invoice_total_cover_tax_digits",),
+    "total_in_words": ("vat_invoice_total_cover_tax",),
+    "tax_rate_text": ("vat_invoice_tax_rate",),
+    "remarks": ("vat_invoice_total_note",),
+    "payee": ("vat_invoice_payee",),
+    "reviewer": ("vat_invoice_review",),
+    "drawer": ("vat_invoice_drawer",),
+    "stamp": ("exist_stample",),
+}
+INTSIG_LINE_COLUMNS: Mapping[str, str] = {
+    "name": "vat_invoice_goods_list",
+    "specification": "vat_invoice_plate_specific",
+    "unit": "vat_invoice_electrans_unit",
+    "quantity": "vat_invoice_electrans_quantity",
+    "unit_price": "vat_invoice_electrans_unit_price",
+    "amount": "vat_invoice_price_list",
+    "tax_rate_text": "vat_invoice_tax_rate_list",
+    "tax": "vat_invoice_tax_list",
+}
+INTSIG_KINDS: Mapping[str, InvoiceKind] = {
+    "vat_special_invoice": InvoiceKind.SPECIAL_PAPER,
+    "vat_common_invoice": InvoiceKind.COMMON_PAPER,
+    "vat_electronic_invoice": InvoiceKind.COMMON_ELECTRONIC,
+    "vat_electronic_special_invoice": InvoiceKind.SPECIAL_ELECTRONIC,
+    "vat_electronic_toll_invoice": InvoiceKind.TOLL,
+    "vat_roll_invoice": InvoiceKind.ROLL,
+    "vat_electronic_invoice_new": InvoiceKind.DIGITAL_COMMON,
+    "vat_electronic_special_invoice_new": InvoiceKind.DIGITAL_SPECIAL,
+    "blockchain_electronic_invoice": InvoiceKind.BLOCKCHAIN,
+}
+
+
+def _intsig_invoice(result: Mapping[str, Any]) -> _Answer:
+    printed, extras = _items(result.get("item_list"))
+    rows, unpaired = _product_rows(result.get("product_list"))
+    if not rows:
+        rows, unpaired = _paired_rows(printed)
+    kind_text = _printed(result.get("type"))
+    around = {key: value for key, value in result.items() if key not in ("item_list", "type")}
+    return _Answer(
+        columns=INTSIG_COLUMNS,
+        kinds=INTSIG_KINDS,
+        kind_text=kind_text,
+        printed=printed,
+        rows=rows,
+        details={**around, **({"items": extras} if extras else {})},
+        unpaired=unpaired,
+    )
+
+
+def _items(item_list: Any) -> tuple[dict[str, FieldEvidence], list[Any]]:
+    """Items by key, the first of each; and whole, what is left: repeated, unknown in shape, or labelled."""
+    printed: dict[str, FieldEvidence] = {}
+    extras: list[Any] = []
+    for item in item_list if isinstance(item_list, list) else [item_list]:
+        one = _item(item)
+        if one is None or one.key in printed:
+            extras.extend([item] if item is not None and not _is_empty(item) else [])
+        else:
+            printed[one.key] = one
+            more = {
+                name: item[name] for name in item if name not in _ITEM_KEYS and item[name] not in ("", None)
+            }
+            extras.extend([{"key": one.key, **more}] if more else [])
+    return printed, extras
+
+
+_ITEM_KEYS = frozenset({"key", "value", "position", "confidence"})
+
+
+def _is_empty(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("value") in ("", None)
+
+
+def _item(item: Any) -> FieldEvidence | None:
+    if not isinstance(item, dict):
+        return None
+    key, text = _printed(item.get("key")), _printed(_joined(item.get("value")))
+    if key is None or text is None:
+        return None
+    return FieldEvidence(text, key, _confidence(item.get("confidence")), _position(item.get("position")))
+
+
+def _joined(value: Any) -> Any:
+    """A column given as a list of texts, in the documented form of one text."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return "\n".join(value)
+    return value
+
+
+def _confidence(value: Any) -> float | None:
+    try:
+        number = float(_printed(value) or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _position(value: Any) -> tuple[float, ...] | None:
+    """Corners as given; None for anything but a flat list of numbers."""
+    if not isinstance(value, list) or not value or len(value) > _MOST_COORDINATES:
+        return None
+    numbers = [one for one in value if isinstance(one, int | float) and not isinstance(one, bool)]
+    return tuple(numbers) if len(numbers) == len(value) else None
+
+
+_MOST_COORDINATES = 16
+
+
+# ── lines ──
+
+
+def _paired_rows(printed: Mapping[str, FieldEvidence]) -> tuple[tuple[_Row, ...], tuple[Problem, ...]]:
+    """Rows from columns that hold one text each, only when all columns count the same number of lines."""
+    columns = {name: printed[key].text for name, key in INTSIG_LINE_COLUMNS.items() if key in printed}
+    counts = [_counts(text) for text in columns.values()]
+    agreed = set.intersection(*counts) if counts else set()
+    if columns and not agreed:
+        text = ", ".join(f"{name} {max(_counts(column))}" for name, column in columns.items())
+        return (), (Problem("LINES_NOT_PAIRED", "lines", text),)
+    cells = {name: _split(text, max(agreed)) for name, text in columns.items()}
+    count = max(agreed, default=0)
+    return tuple({name: column[row] for name, column in cells.items()} for row in range(count)), ()
+
+
+def _counts(text: str) -> set[int]:
+    """How many lines a column has: with, and without, empty ones at its ends."""
+    return {len(_LINE_END.split(text)), len(_LINE_END.split(text.strip("\r\n")))}
+
+
+def _split(text: str, count: int) -> list[str]:
+    cells = _LINE_END.split(text)
+    return cells if len(cells) == count else _LINE_END.split(text.strip("\r\n"))
+
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def _product_rows(product_list: Any) -> tuple[tuple[_Row, ...], tuple[Problem, ...]]:
+    """Rows that the service has aligned itself: objects, or lists of keyed items."""
+    rows = [_product_row(row) for row in product_list] if isinstance(product_list, list) else []
+    return tuple(row for row in rows if row), ()
+
+
+def _product_row(row: Any) -> _Row:
+    if isinstance(row, list):
+        row = {
+            item["key"]: item.get("value")
+            for item in row
+            if isinstance(item, dict) and _is_key(item.get("key"))
+        }
+    cells = row.items() if isinstance(row, dict) else ()
+    named = ((_LINE_NAMES.get(_short(key)), _printed(_cell(value))) for key, value in cells)
+    return {name: text for name, text in named if name is not None and text is not None}
+
+
+def _is_key(key: Any) -> bool:
+    return isinstance(key, str)
+
+
+def _cell(value: Any) -> Any:
+    return value.get("value") if isinstance(value, dict) else value
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("vat_invoice_").removeprefix("electrans_").removesuffix("_list")
+
+
+_LINE_NAMES: Mapping[str, str] = {
+    "goods": "name",
+    "name": "name",
+    "plate_specific": "specification",
+    "specification": "specification",
+    "unit": "unit",
+    "quantity": "quantity",
+    "unit_price": "unit_price",
+    "price": "amount",
+    "amount": "amount",
+    "tax_rate": "tax_rate_text",
+    "tax": "tax",
+}
+
+
+def _lines(rows: tuple[_Row, ...]) -> tuple[tuple[Line, ...], list[Problem]]:
+    problems: list[Problem] = []
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        values: dict[str, Any] = {}
+        for name, text in row.items():
+            values[name] = _LINE_READERS.get(name, _as_text)(text)
+            if values[name] is None and text.strip() and not _says_nothing(name, text):
+                problems.append(Problem("VALUE_UNPARSABLE", f"lines[{number}].{name}", text))
+        values["tax_rate"] = rate(row.get("tax_rate_text", ""))
+        lines.append(Line(number, **values))
+    return tuple(lines), problems
+
+
+def _header_rate(values: Mapping[str, Any], lines: tuple[Line, ...], answer: _Answer) -> dict[str, Any]:
+    """The one rate of the whole invoice: from the header, or from the lines where the header has none."""
+    header = values.get("tax_rate_text")
+    column = answer.printed.get(INTSIG_LINE_COLUMNS["tax_rate_text"])
+    texts = [line.tax_rate_text for line in lines] or (column.text.split() if column else [])
+    rates = {plain(text) for text in texts if text} | set(_RATE_BREAK.split(header.strip()) if header else ())
+    text = header or (next(iter(rates)) if len(rates) == 1 else None)
+    distinct = {rate(one) for one in rates}
+    return {"tax_rate_text": text, "tax_rate": distinct.pop() if len(distinct) == 1 else None}
+
+
+_RATE_BREAK = re.compile(r"[\s,，、;；/]+")
+
+
+# ── texts to values ──
+
+
+def _as_text(text: str) -> str | None:
+    return text.strip() or None
+
+
+def _as_id(text: str) -> str | None:
+    """Codes, numbers and tax ids: half-width, without blanks, in capitals."""
+    return _LABEL.sub("", plain(text).upper()) or None
+
+
+_LABEL = re.compile(r"^(?:NO|№)[.:]?(?=[0-9])")
+
+
+def _as_date(text: str) -> date | None:
+    bare = unicodedata.normalize("NFKC", text).strip()
+    match = _DATE_BLANKS.fullmatch(bare) or _DATE.fullmatch(plain(bare))
+    if match is None:
+        return None
+    try:
+        return date(int(match["y"]), int(match["m"]), int(match["d"]))
+    except ValueError:
+        return None
+
+
+_DATE_BLANKS = re.compile(r"(?P<y>[0-9]{4})\s+(?P<m>[0-9]{1,2})\s+(?P<d>[0-9]{1,2})")
+_DATE = re.compile(
+    r"(?P<y>[0-9]{4})(?:[年./-](?P<m>[0-9]{1,2})[月./-](?P<d>[0-9]{1,2})|(?P<m2>[0-9]{2})(?P<d2>[0-9]{2}))日?"
+    r"(?:T?[0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?"
+)
+
+
+def _as_flag(text: str) -> bool | None:
+    return _FLAGS.get(plain(text).lower())
+
+
+_FLAGS: Mapping[str, bool] = {
+    **dict.fromkeys(("1", "true", "yes", "y", "是", "有", "存在"), True),
+    **dict.fromkeys(("0", "false", "no", "n", "否", "无", "不存在"), False),
+}
+
+_ID_FIELDS = ("code", "number", "check_code", "machine_number", "buyer_tax_id", "seller_tax_id")
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(_ID_FIELDS, _as_id),
+    **dict.fromkeys(("amount", "tax", "total"), money),
+    "issue_date": _as_date,
+    "stamp": _as_flag,
+}
+# Quantities and prices are kept as printed; what a column of the warehouse can hold bounds them.
+_LINE_READERS: Mapping[str, Callable[[str], Any]] = {
+    "amount": money,
+    "tax": money,
+    "quantity": partial(decimal_of, whole=10, part=12),
+    "unit_price": partial(decimal_of, whole=12, part=16),
+}
+
+
+def _says_nothing(name: str, text: str) -> bool:
+    """Tax-free invoices print stars, or the word, where the tax would be."""
+    return name == "tax" and bool(_TAX_FREE.fullmatch(plain(text)))
+
+
+_TAX_FREE = re.compile(r"[¥]?[*＊×✱]+|免税|不征税")
+
+_ANSWERS: Mapping[str, Callable[[Mapping[str, Any]], _Answer]] = {
+    "ocr_invoice": _ocr_invoice,
+    "intsig_invoice": _intsig_invoice,
+}
