@@ -300,7 +300,7 @@ def _base_url(fields: _Fields, host: str | None, port: int | None, schema: str |
         return None
     number = _port(fields, parts, port)
     name = _host_name(fields, parts)
-    if scheme != "https" and not _is_loopback(name):
+    if scheme != "https" and not is_loopback(name):
         raise fields.error(
             "host", "http is accepted for this machine only (localhost, 127.0.0.1, ::1). Use https."
         )
@@ -348,7 +348,7 @@ def _port(fields: _Fields, parts: SplitResult, port: int | None) -> int | None:
 
 def _host_name(fields: _Fields, parts: SplitResult) -> str:
     name = parts.hostname or ""
-    if not _is_ipv6(name) and not re.fullmatch(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", name):
+    if not _is_ipv6(name) and not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", name):
         raise fields.error("host", _HOST_RULE)
     return name
 
@@ -360,7 +360,8 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine, judged without asking a name server."""
     if host == "localhost":
         return True
     try:

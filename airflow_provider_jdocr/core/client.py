@@ -1,0 +1,384 @@
+"""One picture, one POST: a Reply, or a WireFailure that says whether the service can have seen it.
+
+Whether a failed call may have been charged is decided by what happened on the connection, not by the name of
+an exception: once the first byte of a request may have left (``reached``), every failure is in doubt. urllib3
+reports a timeout of the TLS handshake as a read timeout, and a TLS error inside a reply as a TLS error; by name
+each would be taken for the other.
+
+Nothing is sent twice by this module: no retries, no redirects, no netrc, no cookies. Each call is signed anew.
+The query that signs an appkey call joins the URL where the request line is written, so that no log line,
+exception or trace of requests and urllib3 has it. What remains is ``http.client``'s own ``debuglevel``, which
+prints all that is sent, headers and all; no logging level turns it on.
+
+Proxies and certificate bundles of the environment are honoured; for this machine no proxy is asked.
+"""
+
+import base64
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from http.client import HTTPException, IncompleteRead
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from airflow_provider_jdocr.core import signing
+from airflow_provider_jdocr.core.account import Account, is_loopback
+from airflow_provider_jdocr.core.preflight import format_of
+
+Clock = Callable[[], float]
+Nonce = Callable[[], str]
+
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+_QUERY_HEADER = "X-Jdocr-Query"
+"""How the signed query travels inside this module; the connection takes it out."""
+
+# Everything that a connection can throw; anything else is a bug of ours and is not hidden.
+_WIRE_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the service answered, decoded from its content encoding. Its meaning is not looked at here."""
+
+    status: int
+    body: bytes = field(repr=False)
+    content_type: str = ""
+    request_id: str | None = None
+    elapsed_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WireFailure:
+    """No usable reply: a wire code of the error table, and whether the service may have seen the request."""
+
+    code: str
+    reached: bool
+    detail: str
+    elapsed_seconds: float = 0.0
+
+
+class Jdcloud2Auth(AuthBase):
+    """Signs each request with a fresh date and nonce, JDCLOUD2-HMAC-SHA256."""
+
+    def __init__(self, credentials: signing.Credentials, clock: Clock, nonce: Nonce) -> None:
+        self._credentials = credentials
+        self._clock = clock
+        self._nonce = nonce
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        url = urlsplit(str(request.url))
+        headers = signing.jdcloud2_headers(
+            self._credentials,
+            method=str(request.method),
+            host=url.netloc,
+            path=url.path,
+            query=url.query,
+            content_type=request.headers["Content-Type"],
+            body=request.body if isinstance(request.body, bytes) else b"",
+            date=signing.signed_at(self._clock()),
+            nonce=self._nonce(),
+        )
+        request.headers.update(headers)
+        return request
+
+
+class AppkeyAuth(AuthBase):
+    """Stamps and signs each request anew; the query is handed to the connection, not written into the URL."""
+
+    def __init__(self, appkey: str, secret_key: str, clock: Clock) -> None:
+        self._appkey = appkey
+        self._secret_key = secret_key
+        self._clock = clock
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers[_QUERY_HEADER] = signing.appkey_query(self._appkey, self._secret_key, self._clock())
+        return request
+
+
+class Client:
+    """Sends pictures for one account; any number of threads may share it. Close it when they are done."""
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        clock: Clock = time.time,
+        nonce: Nonce = lambda: str(uuid.uuid4()),
+        max_reply_bytes: int = MAX_REPLY_BYTES,
+    ) -> None:
+        self._account = account
+        self._auth = _auth(account, clock, nonce)
+        self._max_reply_bytes = max_reply_bytes
+        self._own = threading.local()
+        self._sessions: list[requests.Session] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, picture: bytes) -> Reply | WireFailure:
+        """POST one picture in the account's encoding; a failure of the wire is a value, not an exception."""
+        session = self._session()
+        _attempt.begin(self._account.read_timeout_seconds)
+        started = time.monotonic()
+        answer: Reply | WireFailure
+        try:
+            with self._post(session, picture) as response:
+                answer = self._answer(response)
+        except _WIRE_ERRORS as error:
+            answer = _failure(error, reached=_attempt.reached)
+        return replace(answer, elapsed_seconds=time.monotonic() - started)
+
+    def close(self) -> None:
+        """Close every thread's connections. Calls in flight still get their answer; new ones are refused."""
+        with self._lock:
+            self._closed = True
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.close()
+
+    def _session(self) -> requests.Session:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("This client is closed: no more pictures can be sent with it.")
+            session: requests.Session | None = getattr(self._own, "session", None)
+            if session is None:
+                session = self._own.session = _new_session()
+                self._sessions.append(session)
+            return session
+
+    def _post(self, session: requests.Session, picture: bytes) -> requests.Response:
+        account = self._account
+        host = urlsplit(account.base_url).hostname or ""
+        return session.post(
+            account.url,
+            data=encode_body(picture, account),
+            headers={"Content-Type": account.endpoint.content_type, "Accept-Encoding": "identity"},
+            auth=self._auth,
+            timeout=(account.connect_timeout_seconds, account.read_timeout_seconds),
+            allow_redirects=False,
+            stream=True,
+            proxies={"no_proxy": host} if is_loopback(host) else None,
+        )
+
+    def _answer(self, response: requests.Response) -> Reply | WireFailure:
+        if 300 <= response.status_code < 400:
+            return _in_doubt("redirect", f"HTTP {response.status_code} points to another address")
+        body = _read_body(response, self._max_reply_bytes, self._account.read_timeout_seconds)
+        if isinstance(body, WireFailure):
+            return body
+        content_type = response.headers.get("Content-Type", "")[:200]
+        return Reply(response.status_code, body, content_type, _request_id(response.headers))
+
+
+def encode_body(picture: bytes, account: Account) -> bytes:
+    """The bytes to post: the file as it is, its base64 text, or that text as a data URI."""
+    if account.body_encoding == "raw":
+        return picture
+    text = base64.b64encode(picture)
+    if account.body_encoding == "base64":
+        return text
+    return b"data:image/%b;base64,%b" % ((format_of(picture) or "jpeg").encode(), text)
+
+
+def _auth(account: Account, clock: Clock, nonce: Nonce) -> AuthBase:
+    if account.auth == "appkey":
+        return AppkeyAuth(account.access_key, account.secret_key, clock)
+    credentials = signing.Credentials(
+        account.access_key,
+        account.secret_key,
+        account.region,
+        account.signing_service,
+        account.security_token,
+    )
+    return Jdcloud2Auth(credentials, clock, nonce)
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    value = headers.get("x-jdcloud-request-id") or headers.get("x-request-id")
+    return value[:128] if value and value.isprintable() else None
+
+
+# The connection: it knows when the request may have begun to leave, and it alone writes the signed query.
+
+
+class _Attempt(threading.local):
+    """What this thread's attempt has come to. A thread has one attempt at a time."""
+
+    reached = False
+    send_timeout_seconds = 0.0
+
+    def begin(self, send_timeout_seconds: float) -> None:
+        self.reached = False
+        self.send_timeout_seconds = send_timeout_seconds
+
+
+_attempt = _Attempt()
+
+
+class _Connection(HTTPConnection):
+    def request(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Any = None,
+        **options: Any,
+    ) -> None:
+        own = dict(headers or {})
+        query = own.pop(_QUERY_HEADER, "")
+        if self.sock is None:
+            self.connect()
+        # Otherwise the connect timeout would bound the upload of the whole picture.
+        self.timeout = _attempt.send_timeout_seconds
+        _attempt.reached = True
+        super().request(method, f"{url}?{query}" if query else url, body, own, **options)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
+
+
+class _Adapter(HTTPAdapter):
+    """One kept connection, no retries, the pools above."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    adapter = _Adapter()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return session
+
+
+# Reading the reply.
+
+
+def _read_body(response: requests.Response, most: int, timeout_seconds: float) -> bytes | WireFailure:
+    """The body, bounded in size before and after its content encoding, and in time as a whole."""
+    deadline = time.monotonic() + timeout_seconds
+    body = bytearray()
+    # read1 returns with what is there: a reply that drips cannot hold the task beyond the deadline.
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > most:
+            return _in_doubt("reply_too_large", f"more than {most} bytes")
+        if time.monotonic() > deadline:
+            return _in_doubt("read_timeout", f"the reply was not complete after {timeout_seconds:g} s")
+    return _decoded(bytes(body), response.headers.get("Content-Encoding", ""), most)
+
+
+def _decoded(body: bytes, encoding: str, most: int) -> bytes | WireFailure:
+    """Undo gzip and deflate, which were not asked for; another encoding is left for the reader to refuse."""
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate") or not body:
+        return body
+    # 32 + 15: zlib finds out by itself whether the header is gzip's or its own.
+    unpacker = zlib.decompressobj(47)
+    try:
+        plain = unpacker.decompress(body, most + 1)
+    except zlib.error:
+        return _in_doubt("reply_truncated", "the packed data of the reply is broken")
+    if len(plain) > most:
+        return _in_doubt("reply_too_large", f"more than {most} bytes when unpacked")
+    if not unpacker.eof:
+        return _in_doubt("reply_truncated", "the packed data of the reply ends too early")
+    return plain
+
+
+def _in_doubt(code: str, detail: str) -> WireFailure:
+    return WireFailure(code, True, detail)
+
+
+# Telling failures apart. The first row of which any cause is an instance decides.
+
+_Rows = tuple[tuple[type[BaseException], str], ...]
+
+_REACHED: _Rows = (
+    (urllib3.exceptions.ReadTimeoutError, "read_timeout"),
+    (IncompleteRead, "reply_truncated"),
+    (BaseException, "connection_broken"),
+)
+
+_NEVER_REACHED: _Rows = (
+    # To urllib3 an unknown name is a failed connection, and a failed connection is a connect timeout.
+    (urllib3.exceptions.NameResolutionError, "name_resolution"),
+    (urllib3.exceptions.LocationValueError, "name_resolution"),
+    (urllib3.exceptions.NewConnectionError, "connection_refused"),
+    (urllib3.exceptions.ConnectTimeoutError, "connect_timeout"),
+    (urllib3.exceptions.ProxyError, "connection_refused"),
+    # What is left broke on an open connection before the request: the handshake.
+    (BaseException, "tls_handshake"),
+)
+
+
+def _failure(error: BaseException, *, reached: bool) -> WireFailure:
+    causes = tuple(_causes(error))
+    code = next(
+        code
+        for kind, code in (_REACHED if reached else _NEVER_REACHED)
+        if any(isinstance(cause, kind) for cause in causes)
+    )
+    # http.client has no class of its own for a proxy that refuses the tunnel.
+    if code == "tls_handshake" and any(type(cause) is OSError for cause in causes):
+        return WireFailure("connection_refused", False, "the proxy refused the tunnel")
+    return WireFailure(code, reached, _described(causes[-1]))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it wraps: in its arguments, in ``reason``, or as its cause."""
+    seen: list[BaseException] = []
+    todo = [error]
+    while todo:
+        cause = todo.pop(0)
+        if any(cause is known for known in seen):
+            continue
+        seen.append(cause)
+        yield cause
+        inner = (*cause.args, getattr(cause, "reason", None), cause.__cause__)
+        todo += [item for item in inner if isinstance(item, BaseException)]
+
+
+def _described(cause: BaseException) -> str:
+    """Class and system's words; the exception's own text is not repeated, because it may hold an address."""
+    words = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or ""
+    return f"{type(cause).__name__}: {words}" if words else type(cause).__name__

@@ -1,0 +1,218 @@
+"""Every reason to reject a picture that can be found before a call is paid.
+
+``preflight`` is total: any bytes give an Image or a Rejected, never an exception. The format is what the
+content is, not what the file is called. A picture is really decoded: a service bills a truncated one all the same.
+
+Memory is bounded: dimensions are read from the header before a pixel is decoded, JPEG is decoded at an eighth
+of its size, and of the large pictures one is decoded at a time.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TypeVar
+
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from airflow_provider_jdocr.core.endpoints import Endpoint
+
+_T = TypeVar("_T")
+
+MAX_PIXELS = 40_000_000
+"""A4 at 600 dpi has 35 million. More in a file of a few megabytes is a bomb, or of no use to a reader."""
+
+_LARGE_PIXELS = 10_000_000
+_large_decode = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture worth a call. Width and height are the file's, before any rotation that it asks for."""
+
+    sha256: str
+    content: bytes = field(repr=False)
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A picture that no call was spent on: a stable code, the rule it breaks and the way out."""
+
+    sha256: str | None
+    code: str
+    message: str
+
+
+class _RejectedError(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+
+def preflight(content: bytes, endpoint: Endpoint) -> Image | Rejected:
+    """The picture if this endpoint can be expected to read it, or the reason why it is not sent."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        form = _accepted_format(content, endpoint)
+        width, height = _decoded_size(content, form, endpoint)
+    except _RejectedError as reason:
+        return Rejected(sha256, reason.code, reason.message)
+    return Image(sha256, content, form, width, height)
+
+
+def format_of(content: bytes) -> str | None:
+    """``jpeg``, ``png`` or ``bmp`` by the first bytes; None for everything else."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    # Two letters are not enough: a text may begin with them.
+    if content.startswith(b"BM") and int.from_bytes(content[14:18], "little") in _BMP_HEADERS:
+        return "bmp"
+    return None
+
+
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+
+_IMAGE_FILES: dict[str, Callable[[BytesIO], ImageFile]] = {
+    "jpeg": JpegImageFile,
+    "png": PngImageFile,
+    "bmp": BmpImageFile,
+}
+
+_EXPORT = "Export it again as JPEG or PNG."
+_SCAN_AGAIN = "Scan or export it again."
+
+
+def _accepted_format(content: bytes, endpoint: Endpoint) -> str:
+    if not content:
+        raise _RejectedError("EMPTY", f"The file has no bytes. {_SCAN_AGAIN}")
+    form = format_of(content)
+    accepted = ", ".join(sorted(endpoint.formats))
+    if form not in endpoint.formats:
+        raise _RejectedError(
+            "FORMAT_NOT_ACCEPTED",
+            f"The content is {form or _other_kind(content)}, whatever its name says; {endpoint.name} accepts "
+            f"{accepted}. {_EXPORT}",
+        )
+    if len(content) >= endpoint.max_bytes:
+        raise _RejectedError(
+            "TOO_LARGE",
+            f"The file has {len(content)} bytes; {endpoint.name} wants fewer than {endpoint.max_bytes}. "
+            "Scan it at 300 dpi or save it as JPEG.",
+        )
+    return form
+
+
+def _decoded_size(content: bytes, form: str, endpoint: Endpoint) -> tuple[int, int]:
+    """Width and height of a picture that decodes from its first to its last pixel."""
+    picture = _attempt(content, form, lambda: _IMAGE_FILES[form](BytesIO(content)))
+    width, height = picture.size
+    _check_size(width, height, endpoint)
+    turn: AbstractContextManager[object] = _large_decode if width * height > _LARGE_PIXELS else nullcontext()
+    with turn, picture:
+        _attempt(content, form, lambda: _decode(picture, content, form))
+    if not _has_its_end(content, form):
+        raise _truncated(form)
+    return width, height
+
+
+def _check_size(width: int, height: int, endpoint: Endpoint) -> None:
+    if width * height > MAX_PIXELS:
+        raise _RejectedError(
+            "DECOMPRESSION_BOMB",
+            f"The picture claims {width} x {height} pixels, more than {MAX_PIXELS} in all. "
+            "Scan it at 300 dpi.",
+        )
+    if min(width, height) < endpoint.min_side_pixels:
+        raise _RejectedError(
+            "TOO_SMALL",
+            f"The picture has {width} x {height} pixels; below {endpoint.min_side_pixels} on the shorter "
+            "side no invoice can be read. Scan it at 300 dpi.",
+        )
+
+
+def _decode(picture: ImageFile, content: bytes, form: str) -> None:
+    if form == "png":
+        # Reads every chunk and its checksum; a decoder of pixels alone overlooks both.
+        with PngImageFile(BytesIO(content)) as chunks:
+            chunks.verify()
+    if form == "jpeg":
+        picture.draft("L", (max(1, picture.width // 8), max(1, picture.height // 8)))
+    picture.load()
+
+
+def _attempt(content: bytes, form: str, decode: Callable[[], _T]) -> _T:
+    try:
+        return decode()
+    except Exception as error:  # a decoder fed with broken bytes raises whatever it likes
+        if not _has_its_end(content, form):
+            raise _truncated(form) from error
+        raise _RejectedError(
+            "UNDECODABLE", f"The content begins like {form} and cannot be decoded. {_SCAN_AGAIN}"
+        ) from error
+
+
+def _truncated(form: str) -> _RejectedError:
+    return _RejectedError(
+        "TRUNCATED", f"The {form} ends before its end: the file was cut. Copy or scan it again."
+    )
+
+
+def _has_its_end(content: bytes, form: str) -> bool:
+    """Whether the end of the format is there. Pillow can be told to forgive a missing one; this cannot."""
+    if form == "jpeg":
+        # Inside the data of a scan, FF D9 cannot occur.
+        return content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
+    if form == "png":
+        return content.rfind(b"IEND") > content.rfind(b"IDAT")
+    return len(content) >= int.from_bytes(content[2:6], "little")
+
+
+_KINDS_BY_START: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF-", "a PDF"),
+    (b"II*\x00", "a TIFF"),
+    (b"MM\x00*", "a TIFF"),
+    (b"II+\x00", "a TIFF"),
+    (b"GIF8", "a GIF"),
+    (b"PK\x03\x04", "a ZIP archive (OFD is one)"),
+    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
+    (b"8BPS", "a Photoshop file"),
+    (b"<", "XML or HTML"),
+)
+_KINDS_BY_BRAND: dict[bytes, str] = {
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"hevc": "HEIC",
+    b"mif1": "HEIC",
+    b"msf1": "HEIC",
+    b"avif": "AVIF",
+}
+
+
+def _other_kind(content: bytes) -> str:
+    """A name for what a file is instead, so that the author knows what to convert."""
+    start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for magic, kind in _KINDS_BY_START:
+        if content.startswith(magic) or start.startswith(magic):
+            return kind
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WebP"
+    if content[4:8] == b"ftyp":
+        return _KINDS_BY_BRAND.get(content[8:12], "a video or an unknown picture")
+    return "text" if _looks_like_text(content[:1024]) else "of no known picture format"
+
+
+def _looks_like_text(start: bytes) -> bool:
+    # The last character may be cut.
+    text = start.decode("utf-8", "ignore")
+    return len(text.encode()) >= len(start) - 3 and all(c.isprintable() or c in "\t\r\n" for c in text)
