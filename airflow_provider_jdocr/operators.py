@@ -5,25 +5,26 @@ hands its counts on. What only a person can put right becomes an `AirflowFailExc
 retries; every other error keeps its own class, for retry policies to match.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
 from itertools import islice
 from typing import Any, cast, get_args
 from zoneinfo import ZoneInfo
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, Context, conf
+from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, Stop, recognise_batch
-from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError, JdOcrError
+from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
 from airflow_provider_jdocr.core.ledger import Identity, InDoubt, Ledger, Resend
 from airflow_provider_jdocr.core.loading import load_answers
 from airflow_provider_jdocr.core.sources import Images, Source, select, validate_images
 from airflow_provider_jdocr.core.warehouse import Warehouse
 from airflow_provider_jdocr.databases import database
+from airflow_provider_jdocr.failures import permanent_errors_end_retries
 from airflow_provider_jdocr.hooks import JdOcrHook, run_key_of
 from airflow_provider_jdocr.storage import open_storage
 from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
@@ -239,7 +240,9 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
                 if self.images is None
                 else self._of_images(hook, ledger, self.images)
             )
-            report = asdict(load_answers(ledger, warehouse, items, today=_today(), log=self.log))
+            report = asdict(
+                load_answers(ledger, warehouse, items, today=_today(), log=cast(logging.Logger, self.log))
+            )
             return self._conclude(report, manifests, context)
 
     def _of_images(self, hook: JdOcrHook, ledger: Ledger, images: Images) -> Iterator[tuple[Identity, str]]:
@@ -281,17 +284,6 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
                 f"What there is was loaded. {'; '.join(reasons[:10])}", manifest=report, permanent=True
             )
         return report
-
-
-@contextmanager
-def permanent_errors_end_retries() -> Iterator[None]:
-    """Turns an error that no retry can change into Airflow's word for that; lets every other one through."""
-    try:
-        yield
-    except JdOcrError as error:
-        if error.permanent:
-            raise AirflowFailException(str(error)) from error
-        raise
 
 
 def _reset_to_wait_for(manifest: Manifest) -> Stop | None:

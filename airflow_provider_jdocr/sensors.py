@@ -11,8 +11,8 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensor
 
 from airflow_provider_jdocr.core.errors import ConfigurationError
 from airflow_provider_jdocr.core.pacing import NotYet, Ready, calls_available
+from airflow_provider_jdocr.failures import permanent_errors_end_retries
 from airflow_provider_jdocr.hooks import JdOcrHook
-from airflow_provider_jdocr.operators import permanent_errors_end_retries
 from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
 
 

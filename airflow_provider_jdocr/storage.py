@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
 from airflow_provider_jdocr.core.sources import Images, Missing, Source, Storage, split, validate_images
+from airflow_provider_jdocr.failures import permanent_errors_end_retries
 
 # What a picture is worth waiting for: the defaults of botocore wait up to five minutes for a dead endpoint.
 _S3_DEFAULTS = Config(
@@ -64,10 +65,12 @@ def split_prefix(
     """Key ranges of `prefix` of about `every` objects each, at most 1024, as values for `.expand(images=…)`.
 
     The listing is streamed and only its cuts are kept. The ranges cover the prefix without a gap, so an
-    object that appears later belongs to one of them. An empty prefix gives an empty list.
+    object that appears later belongs to one of them. An empty prefix gives an empty list. For use inside a
+    task.
     """
-    storage = open_storage(prefix, storage_conn_id)
-    return list(split(storage.list(prefix, None, None), prefix, every))
+    with permanent_errors_end_retries():
+        storage = open_storage(prefix, storage_conn_id or None)
+        return list(split(storage.list(prefix, None, None), prefix, every))
 
 
 class LocalStorage:
