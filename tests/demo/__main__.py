@@ -152,6 +152,32 @@ def put_pictures(s3_url: str, truth: Sequence[Mapping[str, Any]]) -> None:
         s3.put_object(Bucket=BUCKET, Key=PREFIX + specimen["file"], Body=picture)
 
 
+def environment(s3_url: str, ocr_url: str, key: str, secret: str) -> dict[str, str]:
+    """A small Airflow of its own, whose connections are all that the DAG needs to be told."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AWS_"))}
+    account = {"conn_type": "jdocr", "login": key, "password": secret, "host": ocr_url}
+    ledger = {"conn_type": "sqlite", "host": str(HOME / "ledger.db")}
+    warehouse = {"conn_type": "sqlite", "host": str(WAREHOUSE)}
+    store = {"conn_type": "aws", "login": "demo", "password": "demo", "extra": {"endpoint_url": s3_url}}
+    connections = {
+        f"JDOCR_{endpoint.upper()}": {**account, "extra": {"endpoint": endpoint, "ledger_conn_id": "demo_ledger"}}
+        for endpoint in ENDPOINTS
+    } | {"DEMO_LEDGER": ledger, "WAREHOUSE_DEFAULT": warehouse, "AWS_DEFAULT": store}
+    return {
+        **ours,
+        **{f"AIRFLOW_CONN_{name}": json.dumps(value) for name, value in connections.items()},
+        "AIRFLOW_HOME": str(HOME / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def dag_conf(endpoint: str) -> dict[str, str]:
+    return {"images": f"s3://{BUCKET}/{PREFIX}", "jdocr_conn_id": f"jdocr_{endpoint}"}
+
+
 def airflow(arguments: Sequence[str], env: Mapping[str, str]) -> None:
     with LOG.open("ab") as output:
         command = [sys.executable, "-m", "airflow", *arguments]
