@@ -2,10 +2,11 @@
 
 Whether a failed call may have been charged is decided by what happened on the connection, not by the name of
 an exception: once the first byte of a request may have left (``reached``), every failure is in doubt. urllib3
-reports a timeout of the TLS handshake as a read timeout, and a TLS error inside a reply as a TLS error; by name
-each would be taken for the other.
+reports a timeout of the TLS handshake as a read timeout, and a TLS error inside a reply as a TLS error; by
+name each would be taken for the other.
 
-Nothing is sent twice by this module: no retries, no redirects, no netrc, no cookies. Each call is signed anew.
+Nothing is sent twice by this module: no retries, no redirects, no netrc, no cookies. Each call is signed
+anew.
 The query that signs an appkey call joins the URL where the request line is written, so that no log line,
 exception or trace of requests and urllib3 has it. What remains is ``http.client``'s own ``debuglevel``, which
 prints all that is sent, headers and all; no logging level turns it on.

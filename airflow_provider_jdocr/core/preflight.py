@@ -1,7 +1,8 @@
 """Every reason to reject a picture that can be found before a call is paid.
 
 ``preflight`` is total: any bytes give an Image or a Rejected, never an exception. The format is what the
-content is, not what the file is called. A picture is really decoded: a service bills a truncated one all the same.
+content is, not what the file is called. A picture is really decoded: a service bills a truncated one all the
+same.
 
 Memory is bounded: dimensions are read from the header before a pixel is decoded, JPEG is decoded at an eighth
 of its size, and of the large pictures one is decoded at a time.
@@ -168,13 +169,24 @@ def _truncated(form: str) -> _RejectedError:
     )
 
 
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+def _first_scan(content: bytes) -> int:
+    """Where the pixels of a JPEG begin: the segments before it are skipped by their lengths."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return place
+
+
 def _has_its_end(content: bytes, form: str) -> bool:
     """Whether the end of the format is there. Pillow can be told to forgive a missing one; this cannot."""
     if form == "jpeg":
-        # Inside the data of a scan, FF D9 cannot occur.
-        return content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
+        # Inside the data of a scan FF D9 cannot occur; before it, in a thumbnail, it can.
+        return content.find(b"\xff\xd9", _first_scan(content)) > 0
     if form == "png":
-        return content.rfind(b"IEND") > content.rfind(b"IDAT")
+        return content.find(_PNG_END, content.find(b"IDAT")) > 0
     return len(content) >= int.from_bytes(content[2:6], "little")
 
 
