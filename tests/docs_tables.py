@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,29 @@ INTSIG_INVOICE_KEYS = {
     "vat_invoice_issue_date_print": "右侧打印开票日期",
     "vat_invoice_qr_code": "qr码",
 }
+KEYS = {"ocr_invoice": OCR_INVOICE_KEYS, "intsig_invoice": INTSIG_INVOICE_KEYS}
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table; a bar inside a cell is escaped."""
     heads = list(headings)
     lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(
+        f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines
+    )
 
 
 def endpoints() -> str:
-    heads = ("endpoint", "URL", "auth", "body", "formats", "bytes, fewer than", "shorter side, px", "limits from")
+    heads = (
+        "endpoint",
+        "URL",
+        "auth",
+        "body",
+        "formats",
+        "bytes, fewer than",
+        "shorter side, px",
+        "limits from",
+    )
     rows = (
         (
             f"`{row.name}`",
@@ -123,7 +136,13 @@ def doors() -> str:
 
 def codes(layer: str) -> str:
     rows = (
-        (f"`{code.code}`", code.meaning, f"`{code.verdict}`", "may be" if code.chargeable else "never", code.advice)
+        (
+            f"`{code.code}`",
+            code.meaning,
+            f"`{code.verdict}`",
+            "may be" if code.chargeable else "never",
+            code.advice,
+        )
         for code in CODES.values()
         if code.layer == layer
     )
@@ -166,22 +185,33 @@ def _sample(key: str) -> str:
 
 def places(endpoint: Endpoint, key: str) -> list[str]:
     """Where the value of a key is found after parsing, tried out: fields of the invoice or of its lines."""
-    empty, filled = parse(endpoint, _reply(endpoint, "", "")), parse(endpoint, _reply(endpoint, key, _sample(key)))
-    names = [field.name for field in fields(Invoice) if field.name not in {"evidence", "details", "problems", "lines"}]
+    empty, filled = (
+        parse(endpoint, _reply(endpoint, "", "")),
+        parse(endpoint, _reply(endpoint, key, _sample(key))),
+    )
+    names = [
+        field.name
+        for field in fields(Invoice)
+        if field.name not in {"evidence", "details", "problems", "lines"}
+    ]
     found = [f"`{name}`" for name in names if getattr(filled, name) != getattr(empty, name)]
     if filled.lines:
         line = filled.lines[0]
-        found += [f"lines: `{f.name}`" for f in fields(line) if f.name != "number" and getattr(line, f.name) is not None]
+        found += [
+            f"lines: `{f.name}`"
+            for f in fields(line)
+            if f.name != "number" and getattr(line, f.name) is not None
+        ]
     if key in filled.details:
         found.append("`details`")
     return found
 
 
-def keys(endpoint: str, documented: Mapping[str, str]) -> str:
+def keys(endpoint: str) -> str:
     row = ENDPOINTS[endpoint]
     return table(
         ("key", "JD's description", "goes to"),
-        ((f"`{key}`", meaning, ", ".join(places(row, key))) for key, meaning in documented.items()),
+        ((f"`{key}`", meaning, ", ".join(places(row, key))) for key, meaning in KEYS[endpoint].items()),
     )
 
 
@@ -190,9 +220,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "doors": doors,
     "checks": checks,
     "loading_findings": loading_findings,
-    "ocr_invoice_keys": lambda: keys("ocr_invoice", OCR_INVOICE_KEYS),
-    "intsig_invoice_keys": lambda: keys("intsig_invoice", INTSIG_INVOICE_KEYS),
-    **{f"{layer}_codes": (lambda layer=layer: codes(layer)) for layer in LAYERS},
+    **{f"{endpoint}_keys": partial(keys, endpoint) for endpoint in KEYS},
+    **{f"{layer}_codes": partial(codes, layer) for layer in LAYERS},
 }
 
 

@@ -31,7 +31,9 @@ def test_the_wheel_holds_every_module_the_type_marker_and_the_licence(dist: Path
 def test_the_wheel_holds_no_picture_and_no_test(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert not [name for name in names if Path(name).suffix in {".png", ".jpg", ".jpeg", ".bmp", ".ttf", ".pyc"}]
+    assert not [
+        name for name in names if Path(name).suffix in {".png", ".jpg", ".jpeg", ".bmp", ".ttf", ".pyc"}
+    ]
     assert not [name for name in names if name.split("/")[0] in {"tests", "dags", "docs"}]
     assert wheel.stat().st_size < 500_000
 

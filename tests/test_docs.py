@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jdocr.core.account import EXTRAS, Account
+from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import Verdict
 from tests import docs_tables
 
@@ -46,8 +47,7 @@ def test_every_table_has_its_place_in_the_documents() -> None:
 
 @pytest.mark.parametrize("endpoint", ["ocr_invoice", "intsig_invoice"])
 def test_every_documented_key_reaches_the_row_or_its_details(endpoint: str) -> None:
-    keys = getattr(docs_tables, f"{endpoint.upper()}_KEYS")
-    row = docs_tables.ENDPOINTS[endpoint]
+    keys, row = docs_tables.KEYS[endpoint], ENDPOINTS[endpoint]
     assert len(keys) == {"ocr_invoice": 12, "intsig_invoice": 47}[endpoint]
     assert not [key for key in keys if not docs_tables.places(row, key)]
 

@@ -61,7 +61,9 @@ def main() -> int:
     HOME.mkdir(parents=True)
     truth = json.loads((PICTURES / "truth.json").read_text(encoding="utf-8"))
     key, secret = secrets.token_hex(16), secrets.token_hex(16)
-    say(f"Starting an S3 server and the local OCR service. Everything they and Airflow say goes to {shown(LOG)}.")
+    say(
+        f"Starting an S3 server and the local OCR service. Everything they and Airflow say goes to {shown(LOG)}."
+    )
     with s3_server(LOG) as s3_url, ocr_service(LOG, key, secret) as ocr_url:
         put_pictures(s3_url, truth)
         stage = Stage(ocr_url, environment(s3_url, ocr_url, key, secret))
@@ -118,7 +120,12 @@ def report(endpoint: str, truth: Sequence[Mapping[str, Any]]) -> bool:
     rows.sort(key=lambda row: names.get(row["sha256"], ""))
     say(f"\nRows read by {endpoint}\n")
     heads = ("code", "number", "issue_date", "amount", "tax", "total", "review_status")
-    say(table(("picture", *heads), ([names.get(row["sha256"], "?"), *map(cell, (row[head] for head in heads))] for row in rows)))
+    say(
+        table(
+            ("picture", *heads),
+            ([names.get(row["sha256"], "?"), *map(cell, (row[head] for head in heads))] for row in rows),
+        )
+    )
     comparison = compare(truth, rows, endpoint)
     say_differences(comparison)
     say_findings(endpoint, names)
@@ -160,7 +167,10 @@ def environment(s3_url: str, ocr_url: str, key: str, secret: str) -> dict[str, s
     warehouse = {"conn_type": "sqlite", "host": str(WAREHOUSE)}
     store = {"conn_type": "aws", "login": "demo", "password": "demo", "extra": {"endpoint_url": s3_url}}
     connections = {
-        f"JDOCR_{endpoint.upper()}": {**account, "extra": {"endpoint": endpoint, "ledger_conn_id": "demo_ledger"}}
+        f"JDOCR_{endpoint.upper()}": {
+            **account,
+            "extra": {"endpoint": endpoint, "ledger_conn_id": "demo_ledger"},
+        }
         for endpoint in ENDPOINTS
     } | {"DEMO_LEDGER": ledger, "WAREHOUSE_DEFAULT": warehouse, "AWS_DEFAULT": store}
     return {

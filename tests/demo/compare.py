@@ -45,7 +45,9 @@ def query(warehouse: Path, statement: str, *values: object) -> list[dict[str, An
         return [dict(row) for row in database.execute(statement, values)]
 
 
-def compare(truth: Sequence[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], endpoint: str) -> Comparison:
+def compare(
+    truth: Sequence[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]], endpoint: str
+) -> Comparison:
     """Field by field; a specimen without a row counts as one difference without a field."""
     by_hash = {row["sha256"]: row for row in rows}
     counted, differences = 0, []
@@ -89,8 +91,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns aligned for a terminal, in which a Chinese character is two wide."""
     cells = [list(headings), *([cell(value) for value in row] for row in rows)]
     widths = [max(_width(line[column]) for line in cells) for column in range(len(headings))]
-    lines = ["  ".join(text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True)) for line in cells]
-    return "\n".join(f"  {line.rstrip()}" for line in [lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
+    lines = [
+        "  ".join(text + " " * (width - _width(text)) for text, width in zip(line, widths, strict=True))
+        for line in cells
+    ]
+    return "\n".join(
+        f"  {line.rstrip()}" for line in [lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]]
+    )
 
 
 def _width(text: str) -> int:

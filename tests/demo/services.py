@@ -26,7 +26,12 @@ def process(command: list[str], log: Path, env: Mapping[str, str]) -> Iterator[s
     """A running command whose output goes to a file; its whole process group is ended on the way out."""
     with log.open("ab") as output:
         running = subprocess.Popen(
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=dict(env), start_new_session=True
+            command,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=dict(env),
+            start_new_session=True,
         )
     try:
         yield running
@@ -69,7 +74,15 @@ def s3_server(log: Path) -> Iterator[str]:
 def ocr_service(log: Path, key: str, secret: str) -> Iterator[str]:
     """The local OCR service, really reading; gives its URL. Key and secret travel by environment."""
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "airflow_provider_jdocr.server", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "airflow_provider_jdocr.server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     env = {**os.environ, "JDOCR_SERVER_KEY": key, "JDOCR_SERVER_SECRET": secret}
     with server(command, f"{url}/-/health", log, env):
         yield url
@@ -86,4 +99,6 @@ def _wait(running: subprocess.Popen[bytes], ready: str, log: Path) -> None:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError(f"a server did not answer at {ready} within {START_SECONDS:.0f} s; its output is in {log}")
+    raise RuntimeError(
+        f"a server did not answer at {ready} within {START_SECONDS:.0f} s; its output is in {log}"
+    )
