@@ -1,0 +1,542 @@
+"""The warehouse: typed rows of documents, invoices, lines and findings, loaded by idempotent upserts.
+
+``{prefix}documents``  one row per recognition (service, endpoint, SHA-256, page), with its reading in full
+``{prefix}invoices``   one row per business key (``code:number``, or the 20 digits of a fully digital invoice)
+``{prefix}lines``      the table of goods, by document; an invoice names whose lines are its own
+``{prefix}findings``   what checking and loading found, by document; those below 0 come from others
+``{prefix}meta``       the version of these tables; its one row is also the lock that a load holds
+
+Invariants, each with a test:
+
+- loading the same again changes nothing, not even ``loaded_at``;
+- a row that a person reviewed (``reviewed_at``) is changed by review only;
+- a reading gives way to a newer one of the same document, never to an older one, nor to a newer failure;
+- one chunk is one transaction; loads of one warehouse take turns, chunk by chunk, on every database.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from airflow_provider_jdocr.core.checks import Finding
+from airflow_provider_jdocr.core.documents import (
+    CONFLICTING_DOCUMENT,
+    FINDING,
+    HEADER,
+    Document,
+    Rows,
+    document_id,
+    rows_of,
+)
+from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
+from airflow_provider_jdocr.core.ledger import Identity
+from airflow_provider_jdocr.core.merging import Merged, merge
+from airflow_provider_jdocr.core.tables import Tables
+
+SCHEMA_VERSION = 1
+CHUNK_SIZE = 500
+"""Documents a transaction: enough to be fast, few enough to be short."""
+
+_TRIES = 5
+_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
+_Row = Mapping[str, Any]
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a warehouse knows of a document: the answer, its reader, whether a person reviewed it."""
+
+    answer_id: str
+    version: str
+    reviewed: bool
+    uris: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a load did. ``considered`` = ``already_loaded + loaded + unchanged + not_answered``."""
+
+    considered: int = 0
+    already_loaded: int = 0
+    """This answer is there, read by this version or a newer one."""
+    loaded: int = 0
+    """Document rows inserted or changed; the counts below are of these."""
+    unchanged: int = 0
+    """Read anew and left as they were: reviewed by a person, or the warehouse has a better answer."""
+    not_answered: int = 0
+    """The ledger has no settled answer for them yet."""
+    invoices_inserted: int = 0
+    invoices_updated: int = 0
+    invoices_removed: int = 0
+    """Invoices whose only document turned out to show another one."""
+    conflicts: int = 0
+    review: int = 0
+    failed: int = 0
+    unparsed: int = 0
+
+    def __add__(self, other: LoadReport) -> LoadReport:
+        return LoadReport(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+
+class Warehouse:
+    """The tables of one ``prefix`` in one ``schema``; ``clock`` is for tests."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        schema: str | None = None,
+        prefix: str = "jdocr_",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        _validate(engine, schema, prefix)
+        self._engine = engine
+        # Stricter isolation would see the data as of before the wait for the lock, and fail for it.
+        one_writer = engine.dialect.name == "sqlite"
+        self._writing = engine if one_writer else engine.execution_options(isolation_level="READ COMMITTED")
+        self._clock = clock
+        self.tables = Tables(schema, prefix)
+
+    def create(self) -> None:
+        """Creates the tables, under a lock. Where they are there already, no right to create is asked for."""
+        if self._found_version() is not None:
+            return
+        with _translated(self.tables), self._writing.begin() as db:
+            if db.dialect.name == "postgresql":
+                db.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            for statement in self.tables.statements(if_not_exists=True):
+                db.execute(statement)
+            meta = {"id": 1, "schema_version": SCHEMA_VERSION}
+            db.execute(_INSERT[db.dialect.name](self.tables.meta).on_conflict_do_nothing(), [meta])
+        self._found_version()
+
+    def ddl(self) -> str:
+        """The statements that `create` runs, for those who may not create tables."""
+        dialect = self._engine.dialect
+        statements = [str(each.compile(dialect=dialect)).strip() for each in self.tables.statements()]
+        meta = sa.insert(self.tables.meta).values(id=1, schema_version=SCHEMA_VERSION)
+        statements.append(str(meta.compile(dialect=dialect, compile_kwargs={"literal_binds": True})))
+        return "".join(f"{statement};\n" for statement in statements)
+
+    def loaded(self, identities: Iterable[Identity]) -> dict[Identity, Loaded]:
+        """What is there of these documents. Reads a few columns by primary key."""
+        names = {document_id(identity): identity for identity in identities}
+        columns = self.tables.documents.c
+        query = sa.select(
+            columns.document_id, columns.answer_id, columns.reading_version, columns.reviewed_at, columns.uris
+        )
+        found: dict[Identity, Loaded] = {}
+        with _translated(self.tables), self._reading() as db:
+            for part in _parts(names):
+                for row in db.execute(query.where(columns.document_id.in_(part))):
+                    state = Loaded(
+                        row.answer_id, row.reading_version, row.reviewed_at is not None, tuple(row.uris)
+                    )
+                    found[names[row.document_id]] = state
+        return found
+
+    def missing(self, answers: Mapping[Identity, str], version: str) -> list[Identity]:
+        """Of the ledger's answers (identity → answer id), those without a row of this answer and version.
+
+        A row of a newer version counts, and a document that a person reviewed is never missing.
+        """
+        loaded = self.loaded(answers)
+        return [
+            each for each, answer_id in answers.items() if is_missing(loaded.get(each), answer_id, version)
+        ]
+
+    def load(
+        self, documents: Iterable[Document], *, also_named: Mapping[Identity, Collection[str]] | None = None
+    ) -> LoadReport:
+        """Upserts documents and what follows from them, a transaction for each `CHUNK_SIZE`.
+
+        ``also_named``: further URIs of documents that are there already. Raises `WarehouseError`; what
+        earlier chunks committed stays, and a repeated load goes on from there.
+        """
+        report = LoadReport()
+        stream = iter(documents)
+        names = also_named or {}
+        while (chunk := list(islice(stream, CHUNK_SIZE))) or names:
+            report += self._in_transaction(_Chunk(self.tables, chunk, names, self._clock).write)
+            names = {}
+        return report
+
+    def _found_version(self) -> int | None:
+        with _translated(self.tables), self._reading() as db:
+            meta = self.tables.meta
+            if not sa.inspect(db).has_table(meta.name, schema=meta.schema):
+                return None
+            return _checked_version(self.tables, db)
+
+    def _reading(self) -> sa.Connection:
+        return self._engine.connect().execution_options(jdocr_reading=True)
+
+    def _in_transaction(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+        """Runs `work` under the warehouse's lock, again where another session got in its way."""
+        for left in reversed(range(_TRIES)):
+            try:
+                with self._writing.begin() as db:
+                    self._lock(db)
+                    return work(db)
+            except sa.exc.DBAPIError as error:
+                if not left or not _may_be_repeated(error):
+                    raise _warehouse_error(self.tables, error) from error.orig
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _lock(self, db: sa.Connection) -> None:
+        """A write to the one row of meta, by which loads take turns; in SQLite it takes the database's write lock."""
+        meta = self.tables.meta
+        db.execute(meta.update().where(meta.c.id == 1).values(schema_version=meta.c.schema_version))
+        _checked_version(self.tables, db)
+
+
+def is_missing(loaded: Loaded | None, answer_id: str, version: str) -> bool:
+    """Whether a document must be read (again) for a warehouse that knows this much of it."""
+    if loaded is None:
+        return True
+    if loaded.reviewed:
+        return False
+    return loaded.answer_id != answer_id or _version(loaded.version) < _version(version)
+
+
+class _Chunk:
+    """One transaction's work. Lives for one call of `write`, which may be repeated after a rollback."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        documents: Sequence[Document],
+        also_named: Mapping[Identity, Collection[str]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._tables = tables
+        self._also_named = {document_id(each): set(uris) for each, uris in also_named.items()}
+        self._clock = clock
+        self._read: dict[str, Rows] = {}
+        for document in documents:
+            self._take(rows_of(document))
+        self._considered = len(self._read)
+
+    def _take(self, rows: Rows) -> None:
+        """The newest reading of a document counts, under all its names."""
+        name = rows.document["document_id"]
+        other = self._read.get(name)
+        if other is not None:
+            uris = sorted({*rows.document["uris"], *other.document["uris"]})
+            rows = rows if _supersedes(rows.document, other.document) else other
+            rows.document["uris"] = uris
+        self._read[name] = rows
+
+    def write(self, db: sa.Connection) -> LoadReport:
+        self._db, self._now = db, self._clock()
+        before = self._documents("document_id", [*self._read, *self._also_named])
+        self._name(before)
+        fresh = {
+            name: self._dated(rows, before.get(name))
+            for name, rows in self._read.items()
+            if name not in before or _supersedes(rows.document, before[name])
+        }
+        merges, booked, others = self._merge(fresh, before)
+        for merged in merges.values():
+            self._apply_conflicts(merged, fresh, others)
+        self._write_documents(fresh, before)
+        inserted, updated = self._write_invoices(merges, booked)
+        removed = self._remove_empty(booked, merges)
+        return self._report(fresh, inserted=inserted, updated=updated, removed=removed)
+
+    def _documents(self, column: str, values: Collection[str]) -> dict[str, dict[str, Any]]:
+        documents = self._tables.documents
+        query = sa.select(*(documents.c[name] for name in _MERGED_COLUMNS))
+        found: dict[str, dict[str, Any]] = {}
+        for part in _parts(values):
+            for row in self._db.execute(query.where(documents.c[column].in_(part))).mappings():
+                found[row["document_id"]] = dict(row)
+        return found
+
+    def _name(self, before: Mapping[str, _Row]) -> None:
+        """URIs of a document add up; a further name is no new reading, so nothing else of the row changes."""
+        documents = self._tables.documents
+        changed = []
+        for name, row in before.items():
+            given = {
+                *self._also_named.get(name, ()),
+                *(self._read[name].document["uris"] if name in self._read else ()),
+            }
+            if not given <= set(row["uris"]):
+                changed.append({"which": name, "uris": sorted({*given, *row["uris"]})})
+        if changed:
+            statement = documents.update().where(documents.c.document_id == sa.bindparam("which"))
+            self._db.execute(statement.values(uris=sa.bindparam("uris")), changed)
+
+    def _dated(self, rows: Rows, before: _Row | None) -> Rows:
+        uris = sorted({*rows.document["uris"], *(before["uris"] if before else ())})
+        first = before["first_loaded_at"] if before else self._now
+        dates = {"first_loaded_at": first, "loaded_at": self._now, "reviewed_at": None, "uris": uris}
+        return Rows({**rows.document, **dates}, rows.lines, rows.findings)
+
+    def _merge(
+        self, fresh: Mapping[str, Rows], before: Mapping[str, _Row]
+    ) -> tuple[dict[str, Merged], dict[str, _Row], dict[str, dict[str, Any]]]:
+        """The invoices that these documents belong or belonged to, with all documents of each."""
+        keys = {rows.document["invoice_key"] for rows in fresh.values()}
+        keys = {*keys, *(before[name]["invoice_key"] for name in fresh if name in before)} - {None}
+        others = {
+            name: row for name, row in self._documents("invoice_key", keys).items() if name not in fresh
+        }
+        groups: dict[str, list[_Row]] = {}
+        for row in [*(rows.document for rows in fresh.values()), *others.values()]:
+            if row["invoice_key"] is not None:
+                groups.setdefault(row["invoice_key"], []).append(row)
+        booked = self._invoices(keys)
+        merges = {key: merge(key, rows, booked.get(key), frozenset(fresh)) for key, rows in groups.items()}
+        return merges, booked, others
+
+    def _invoices(self, keys: Collection[str]) -> dict[str, _Row]:
+        invoices = self._tables.invoices
+        found: dict[str, _Row] = {}
+        for part in _parts(keys):
+            query = sa.select(invoices).where(invoices.c.invoice_key.in_(part))
+            found |= {row["invoice_key"]: dict(row) for row in self._db.execute(query).mappings()}
+        return found
+
+    def _apply_conflicts(self, merged: Merged, fresh: dict[str, Rows], others: Mapping[str, _Row]) -> None:
+        for name in merged.judged & fresh.keys():
+            found = merged.conflicts.get(name, ())
+            if found:
+                rows = fresh[name]
+                fresh[name] = Rows(
+                    {**rows.document, "review_status": "review"}, rows.lines, (*rows.findings, *found)
+                )
+        touched = [name for name in merged.judged & others.keys() if others[name]["reviewed_at"] is None]
+        if touched:
+            self._judge_again(touched, merged.conflicts, others)
+
+    def _judge_again(
+        self, names: Sequence[str], conflicts: Mapping[str, tuple[Finding, ...]], others: Mapping[str, _Row]
+    ) -> None:
+        """Documents that were there before, whose agreement with the invoice may have changed."""
+        documents, findings = self._tables.documents, self._tables.findings
+        known: dict[str, list[Finding]] = {name: [] for name in names}
+        is_conflict = sa.and_(findings.c.document_id.in_(names), findings.c.position < 0)
+        for row in self._db.execute(
+            sa.select(findings).where(is_conflict).order_by(-findings.c.position)
+        ).mappings():
+            known[row["document_id"]].append(_as_finding(dict(row)))
+        for name in names:
+            found = conflicts.get(name, ())
+            if tuple(known[name]) == found:
+                continue
+            its_own = sa.and_(findings.c.document_id == name, findings.c.position < 0)
+            self._db.execute(findings.delete().where(its_own))
+            self._insert(findings, _finding_rows(name, found))
+            status = "review" if found or others[name]["doubtful"] else "clear"
+            change = {"review_status": status, "loaded_at": self._now}
+            self._db.execute(documents.update().where(documents.c.document_id == name).values(change))
+
+    def _write_documents(self, fresh: Mapping[str, Rows], before: Mapping[str, _Row]) -> None:
+        tables = self._tables
+        replaced = [name for name in fresh if name in before]
+        for table in (tables.lines, tables.findings):
+            for part in _parts(replaced):
+                self._db.execute(table.delete().where(table.c.document_id.in_(part)))
+        self._upsert(tables.documents, [rows.document for rows in fresh.values()])
+        self._insert(
+            tables.lines,
+            [{"document_id": name, **line} for name, rows in fresh.items() for line in rows.lines],
+        )
+        self._insert(
+            tables.findings,
+            [row for name, rows in fresh.items() for row in _finding_rows(name, rows.findings)],
+        )
+
+    def _write_invoices(self, merges: Mapping[str, Merged], booked: Mapping[str, _Row]) -> tuple[int, int]:
+        rows = []
+        for key, merged in merges.items():
+            before = booked.get(key)
+            if merged.invoice is None or (before and merged.invoice.items() <= before.items()):
+                continue
+            first = before["first_loaded_at"] if before else self._now
+            rows.append(
+                {**merged.invoice, "first_loaded_at": first, "loaded_at": self._now, "reviewed_at": None}
+            )
+        self._upsert(self._tables.invoices, rows)
+        updated = sum(row["invoice_key"] in booked for row in rows)
+        return len(rows) - updated, updated
+
+    def _remove_empty(self, booked: Mapping[str, _Row], merges: Mapping[str, Merged]) -> int:
+        invoices = self._tables.invoices
+        empty = [key for key, row in booked.items() if key not in merges and row["reviewed_at"] is None]
+        if empty:
+            unreviewed = sa.and_(invoices.c.invoice_key.in_(empty), invoices.c.reviewed_at.is_(None))
+            self._db.execute(invoices.delete().where(unreviewed))
+        return len(empty)
+
+    def _upsert(self, table: sa.Table, rows: Sequence[_Row]) -> None:
+        """Inserts; where the key is there, sets what is given, unless a person reviewed the row meanwhile."""
+        if not rows:
+            return
+        insert = _INSERT[self._db.dialect.name](table)
+        keys = [column.name for column in table.primary_key]
+        changed = {name: insert.excluded[name] for name in rows[0] if name not in keys}
+        self._db.execute(
+            insert.on_conflict_do_update(
+                index_elements=keys, set_=changed, where=table.c.reviewed_at.is_(None)
+            ),
+            list(rows),
+        )
+
+    def _insert(self, table: sa.Table, rows: Sequence[_Row]) -> None:
+        if rows:
+            self._db.execute(table.insert(), list(rows))
+
+    def _report(self, fresh: Mapping[str, Rows], *, inserted: int, updated: int, removed: int) -> LoadReport:
+        written = list(fresh.values())
+        read = [rows for rows in written if rows.document["state"] != "failed"]
+        return LoadReport(
+            considered=self._considered,
+            loaded=len(written),
+            unchanged=self._considered - len(written),
+            invoices_inserted=inserted,
+            invoices_updated=updated,
+            invoices_removed=removed,
+            conflicts=sum(
+                any(each.code == CONFLICTING_DOCUMENT for each in rows.findings) for rows in written
+            ),
+            review=sum(rows.document["review_status"] == "review" for rows in read),
+            failed=len(written) - len(read),
+            unparsed=sum(rows.document["state"] == "unparsed" for rows in written),
+        )
+
+
+def _supersedes(row: _Row, before: _Row) -> bool:
+    """Whether a reading replaces the one that is there."""
+    if before.get("reviewed_at") is not None:
+        return False
+    if row["answer_id"] == before["answer_id"]:
+        return _version(row["reading_version"]) > _version(before["reading_version"])
+    if row["state"] != "recognised" and before["state"] == "recognised":
+        # Asked again in vain: what an earlier answer read is still the best there is.
+        return False
+    if row["state"] == "recognised" and before["state"] != "recognised":
+        return True
+    return (row["answered_at"], row["answer_id"]) > (before["answered_at"], before["answer_id"])
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _as_finding(row: _Row) -> Finding:
+    values = {name: row[name] for name in FINDING}
+    return Finding(**(values | {"fields": tuple(filter(None, row["fields"].split(",")))}))
+
+
+def _finding_rows(name: str, findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Positions from 1 for what the document itself gave rise to, from -1 downwards for what others did."""
+    rows = []
+    own, conflicts = 0, 0
+    for each in findings:
+        if each.code == CONFLICTING_DOCUMENT:
+            conflicts -= 1
+        else:
+            own += 1
+        position = conflicts if each.code == CONFLICTING_DOCUMENT else own
+        values = {column: getattr(each, column) for column in FINDING}
+        values |= {"severity": str(each.severity), "fields": ",".join(each.fields)}
+        rows.append({"document_id": name, "position": position, **values})
+    return rows
+
+
+_MERGED_COLUMNS = (
+    *(
+        "document_id",
+        "invoice_key",
+        "state",
+        "answer_id",
+        "answered_at",
+        "reading_version",
+        "uris",
+        "line_count",
+    ),
+    *("doubtful", "review_status", "reviewed_at", "first_loaded_at"),
+    *HEADER,
+)
+_ADVISORY_LOCK = 0x6A646F6377  # "jdocw"
+_INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def _validate(engine: sa.Engine, schema: str | None, prefix: str) -> None:
+    if engine.dialect.name not in _INSERT:
+        raise ConfigurationError(
+            f"the warehouse runs on {' and '.join(sorted(_INSERT))}; {engine.dialect.name} is neither. "
+            "Load into one of those.",
+            field="warehouse_conn_id",
+        )
+    for field, value, rule in (("prefix", prefix, _PREFIX), ("schema", schema, _SCHEMA)):
+        if value is not None and not rule.fullmatch(value):
+            raise ConfigurationError(
+                f"{field} {value!r} is no name for tables: letters, digits and underscores, a letter first, "
+                f"at most {32 if field == 'prefix' else 63} characters",
+                field=field,
+            )
+
+
+def _checked_version(tables: Tables, db: sa.Connection) -> int:
+    found = db.execute(sa.select(tables.meta.c.schema_version).where(tables.meta.c.id == 1)).scalar()
+    if found is None:
+        raise WarehouseError(
+            f"{tables.meta.fullname} has no version row: run create()", table=tables.meta.fullname
+        )
+    if found != SCHEMA_VERSION:
+        advice = "upgrade this provider wherever it runs" if found > SCHEMA_VERSION else "migrate the tables"
+        raise WarehouseError(
+            f"{tables.meta.fullname} says version {found}, this provider writes {SCHEMA_VERSION}: {advice}",
+            table=tables.meta.fullname,
+            permanent=True,
+        )
+    return int(found)
+
+
+@contextmanager
+def _translated(tables: Tables) -> Iterator[None]:
+    """The database's errors as `WarehouseError`, without the parameters of the statement: people's data."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise _warehouse_error(tables, error) from error.orig
+
+
+def _warehouse_error(tables: Tables, error: sa.exc.DBAPIError) -> WarehouseError:
+    reason = str(error.orig).strip().partition("\n")[0]
+    advice = (
+        "Were the tables created?"
+        if isinstance(error, sa.exc.ProgrammingError)
+        else "Nothing paid for is lost."
+    )
+    return WarehouseError(
+        f"the warehouse ({tables.prefix}*) refused: {reason}. {advice}", table=tables.prefix
+    )
+
+
+def _may_be_repeated(error: sa.exc.DBAPIError) -> bool:
+    """Lost a race that the next try may win: unique key, deadlock, serialization, a locked SQLite file."""
+    state = getattr(error.orig, "sqlstate", None)
+    locked = getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    return isinstance(error, sa.exc.IntegrityError) or state in ("40001", "40P01") or locked
+
+
+def _parts(values: Collection[str]) -> Iterator[list[str]]:
+    ordered = sorted(values)
+    for start in range(0, len(ordered), CHUNK_SIZE):
+        yield ordered[start : start + CHUNK_SIZE]

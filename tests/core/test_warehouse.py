@@ -1,0 +1,789 @@
+"""Laws of the warehouse, on SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from airflow_provider_jdocr.core.checks import Finding, Severity
+from airflow_provider_jdocr.core.documents import Document, invoice_key
+from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
+from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer, engine_for
+from airflow_provider_jdocr.core.merging import KEY_FACTS
+from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line
+from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+CODE, NUMBER = "044001900111", "12345678"
+KEY = f"{CODE}:{NUMBER}"
+DIGITAL = "25442000000123456789"
+INVOICE = Invoice(
+    endpoint="intsig_invoice",
+    kind=InvoiceKind.COMMON_ELECTRONIC,
+    kind_text="vat_electronic_invoice",
+    code=CODE,
+    number=NUMBER,
+    issue_date=date(2026, 2, 27),
+    check_code="12345678901234567890",
+    buyer_name="某某有限公司",
+    buyer_tax_id="91440101MA5CXXXX0Q",
+    seller_tax_id="91110108551385082Q",
+    amount=Decimal("100.10"),
+    tax=Decimal("13.01"),
+    total=Decimal("113.11"),
+    tax_rate=Decimal("0.13"),
+    tax_rate_text="13%",
+    stamp=True,
+    lines=(
+        Line(
+            1,
+            name="*纸制品*复印纸",
+            quantity=Decimal("3.5"),
+            unit_price=Decimal("72091.735849056604"),
+            amount=Decimal("100.10"),
+        ),
+    ),
+    evidence={"total": FieldEvidence("￥113.11", "vat_invoice_total", 0.984, (1.0, 2.0, 3.5, 4.0))},
+    details={"image_angle": 90, "售后": ["未知", None]},
+)
+OTHERS = {
+    "issue_date": date(2026, 2, 28),
+    "amount": Decimal("100.11"),
+    "tax": Decimal("13.02"),
+    "total": Decimal("113.17"),
+    "check_code": "12345678901234567899",
+    "buyer_tax_id": "91440101MA5CXXXX1Q",
+    "seller_tax_id": "91110108551385083Q",
+}
+DOUBT = Finding("SUM_MISMATCH", Severity.ERROR, ("total",), "the sum does not hold", "113.11", "113.12")
+
+
+def identity(name: str) -> Identity:
+    return Identity("jd", "intsig_invoice", name.rjust(64, "0"))
+
+
+def document(name: str, invoice: Invoice | None = INVOICE, *findings: Finding, **answer: Any) -> Document:
+    """The document that answer ``{name}-1`` gave; keywords change the answer, ``uris`` and ``version``."""
+    uris = answer.pop("uris", (f"s3://scans/{name}.jpg",))
+    version = answer.pop("version", "1.1")
+    stored = StoredAnswer(
+        identity=identity(name),
+        answer_id=f"{name}-1",
+        answered_at=NOON,
+        state="recognised",
+        code="10000",
+        message="查询成功",
+        http_status=200,
+        body=b"{}",
+    )
+    return Document(replace(stored, **answer), uris, invoice, findings, version)
+
+
+class Clock:
+    """A minute passes with each look."""
+
+    def __init__(self) -> None:
+        self._minutes = itertools.count()
+
+    def __call__(self) -> datetime:
+        return NOON + timedelta(days=1, minutes=next(self._minutes))
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    engine = engine_for(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def warehouse(engine: sa.Engine) -> Warehouse:
+    warehouse = Warehouse(engine, clock=Clock())
+    warehouse.create()
+    return warehouse
+
+
+def rows(warehouse: Warehouse, engine: sa.Engine, name: str) -> list[dict[str, Any]]:
+    table: sa.Table = getattr(warehouse.tables, name)
+    with engine.connect() as db:
+        query = sa.select(table).order_by(*table.primary_key.columns)
+        return [dict(row) for row in db.execute(query).mappings()]
+
+
+def row(warehouse: Warehouse, engine: sa.Engine, name: str, key: str | None = None) -> dict[str, Any]:
+    """The only row of a table, or that of an invoice's key or of a document's name."""
+    found = rows(warehouse, engine, name)
+    if key is not None:
+        column, key = ("invoice_key", key) if name == "invoices" else ("sha256", identity(key).sha256)
+        found = [each for each in found if each[column] == key]
+    assert len(found) == 1
+    return found[0]
+
+
+def everything(warehouse: Warehouse, engine: sa.Engine) -> dict[str, list[dict[str, Any]]]:
+    return {name: rows(warehouse, engine, name) for name in ("documents", "invoices", "lines", "findings")}
+
+
+def review(warehouse: Warehouse, engine: sa.Engine, status: str, **values: Any) -> None:
+    """What a reviewer's own tool does."""
+    person = {"reviewed_at": NOON, "reviewed_by": "li.lei", "review_status": status}
+    with engine.begin() as db:
+        db.execute(warehouse.tables.invoices.update().values(person | values))
+
+
+def conflicts(warehouse: Warehouse, engine: sa.Engine) -> set[str]:
+    """The names of the documents with that finding."""
+    ids = {each["document_id"]: each["sha256"].lstrip("0") for each in rows(warehouse, engine, "documents")}
+    found = [each for each in rows(warehouse, engine, "findings") if each["code"] == "CONFLICTING_DOCUMENT"]
+    return {ids[each["document_id"]] for each in found}
+
+
+# --- one invoice, several documents
+
+
+def test_two_scans_of_one_invoice_are_two_documents_and_one_invoice(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    report = warehouse.load([document("a"), document("b")])
+    assert len(rows(warehouse, engine, "documents")) == 2
+    assert row(warehouse, engine, "invoices")["invoice_key"] == KEY
+    assert report == LoadReport(considered=2, loaded=2, invoices_inserted=1)
+
+
+def test_two_endpoints_readings_of_one_picture_are_two_documents_and_one_invoice(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    other = document("a", answer_id="z", identity=replace(identity("a"), endpoint="ocr_invoice"))
+    warehouse.load([document("a"), other])
+    assert {each["endpoint"] for each in rows(warehouse, engine, "documents")} == {
+        "intsig_invoice",
+        "ocr_invoice",
+    }
+    assert len(rows(warehouse, engine, "invoices")) == 1
+
+
+def test_a_fully_digital_invoice_is_one_invoice_by_its_twenty_digits_alone(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    digital = replace(INVOICE, code=None, number=DIGITAL)
+    warehouse.load([document("a", digital), document("b", digital)])
+    assert row(warehouse, engine, "invoices")["invoice_key"] == DIGITAL
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [(None, None), (CODE, None), (None, NUMBER), (CODE[:-1], NUMBER), (CODE, NUMBER[:-1]), (CODE, DIGITAL)]
+    + [(None, DIGITAL[:-1]), (CODE, "1234567O"), (CODE, "１２３４５６７８"), ("", "")],
+)
+def test_a_document_without_a_readable_key_is_a_document_row_only_and_for_review(
+    code: str | None, number: str | None, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    report = warehouse.load([document("a", replace(INVOICE, code=code, number=number))])
+    assert rows(warehouse, engine, "invoices") == []
+    found = row(warehouse, engine, "documents")
+    assert (found["invoice_key"], found["review_status"], found["total"]) == (
+        None,
+        "review",
+        Decimal("113.11"),
+    )
+    assert [each["code"] for each in rows(warehouse, engine, "findings")] == ["NO_INVOICE_KEY"]
+    assert (report.review, report.invoices_inserted) == (1, 0)
+
+
+def test_a_key_is_never_null_and_tells_coded_from_digital() -> None:
+    assert invoice_key(CODE, NUMBER) == KEY
+    assert invoice_key("1234567890", NUMBER) == f"1234567890:{NUMBER}"
+    assert invoice_key(None, DIGITAL) == invoice_key("", DIGITAL) == DIGITAL
+
+
+# --- who may change the invoice's row
+
+
+def test_the_header_is_the_first_documents_and_agreeing_ones_only_fill_what_is_empty(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", replace(INVOICE, buyer_name=None, tax=None, remarks="first"))])
+    report = warehouse.load([document("b", replace(INVOICE, remarks="second", payee="王芳"))])
+    found = row(warehouse, engine, "invoices")
+    assert (found["buyer_name"], found["tax"], found["payee"]) == ("某某有限公司", Decimal("13.01"), "王芳")
+    assert (found["remarks"], found["review_status"]) == ("first", "clear")
+    assert found["document_id"] == row(warehouse, engine, "documents", "a")["document_id"]
+    assert report.invoices_updated == 1
+
+
+def test_what_one_document_filled_no_later_one_changes(warehouse: Warehouse, engine: sa.Engine) -> None:
+    warehouse.load([document("a", replace(INVOICE, remarks=None))])
+    warehouse.load([document("b", replace(INVOICE, remarks="second"))])
+    before = row(warehouse, engine, "invoices")
+    early = NOON - timedelta(days=9)
+    report = warehouse.load([document("c", replace(INVOICE, remarks="third"), answered_at=early)])
+    assert row(warehouse, engine, "invoices") == before
+    assert report.invoices_updated == 0
+
+
+def test_lines_come_from_the_first_document_that_has_some(warehouse: Warehouse, engine: sa.Engine) -> None:
+    warehouse.load([document("a", replace(INVOICE, lines=()))])
+    assert row(warehouse, engine, "invoices")["lines_document_id"] is None
+    warehouse.load([document("b")])
+    assert (
+        row(warehouse, engine, "invoices")["lines_document_id"]
+        == row(warehouse, engine, "lines")["document_id"]
+    )
+
+
+def test_a_value_filled_from_a_doubtful_document_makes_the_invoice_doubtful(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", replace(INVOICE, payee=None))])
+    warehouse.load([document("b", INVOICE, DOUBT)])
+    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+    warehouse.load([document("c", replace(INVOICE, payee="王芳"), DOUBT)])
+    assert row(warehouse, engine, "invoices")["review_status"] == "review"
+
+
+@pytest.mark.parametrize("fact", KEY_FACTS)
+def test_a_document_that_disagrees_overwrites_nothing_and_puts_both_up_for_review(
+    fact: str, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a")])
+    before = row(warehouse, engine, "invoices")
+    report = warehouse.load([document("b", replace(INVOICE, payee="filler", **{fact: OTHERS[fact]}))])
+    after = row(warehouse, engine, "invoices")
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"review_status", "loaded_at"}
+    assert after["review_status"] == "review"
+    assert {each["review_status"] for each in rows(warehouse, engine, "documents")} == {"review"}
+    assert conflicts(warehouse, engine) == {"a", "b"}
+    assert {each["fields"] for each in rows(warehouse, engine, "findings")} == {fact}
+    assert (report.conflicts, report.review, report.invoices_updated) == (1, 1, 1)
+
+
+def test_a_fact_that_only_one_document_has_is_no_disagreement(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    nothing = replace(INVOICE, **dict.fromkeys(KEY_FACTS))
+    warehouse.load([document("a", nothing), document("b")])
+    assert conflicts(warehouse, engine) == set()
+    assert row(warehouse, engine, "invoices")["total"] == Decimal("113.11")
+
+
+def test_a_document_also_contradicts_what_another_one_filled(warehouse: Warehouse, engine: sa.Engine) -> None:
+    warehouse.load([document("a", replace(INVOICE, total=None))])
+    warehouse.load([document("b")])
+    warehouse.load([document("c", replace(INVOICE, total=Decimal("1.00")))])
+    assert conflicts(warehouse, engine) == {"a", "c"}
+    assert row(warehouse, engine, "invoices")["total"] == Decimal("113.11")
+
+
+def test_when_a_new_reading_agrees_after_all_the_conflict_is_over_for_both(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a"), document("b", replace(INVOICE, total=Decimal("118.11")))])
+    assert conflicts(warehouse, engine) == {"a", "b"}
+    warehouse.load([document("b", version="1.2")])
+    assert conflicts(warehouse, engine) == set()
+    assert {each["review_status"] for each in rows(warehouse, engine, "documents")} == {"clear"}
+    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+
+
+def test_within_one_load_the_order_of_documents_does_not_matter(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    three = [
+        document("a", replace(INVOICE, remarks=None), answered_at=NOON - timedelta(hours=1)),
+        document("b", replace(INVOICE, remarks="b")),
+        document(
+            "c", replace(INVOICE, remarks="c", total=Decimal("1.00")), answered_at=NOON + timedelta(hours=1)
+        ),
+    ]
+    seen = []
+    for number, order in enumerate(itertools.permutations(three)):
+        other = Warehouse(engine, prefix=f"p{number}_", clock=lambda: NOON)
+        other.create()
+        other.load(order)
+        seen.append(everything(other, engine))
+    assert all(each == seen[0] for each in seen)
+    assert seen[0]["invoices"][0]["remarks"] == "b"
+
+
+# --- again
+
+
+def test_loading_the_same_again_changes_nothing(warehouse: Warehouse, engine: sa.Engine) -> None:
+    documents = [
+        document("a"),
+        document("b", replace(INVOICE, total=Decimal("1.00"))),
+        document("c", replace(INVOICE, number="bad"), DOUBT),
+        document("d", None, state="failed", code="12002", message="unreadable"),
+        document("e", None),
+    ]
+    warehouse.load(documents)
+    before = everything(warehouse, engine)
+    assert warehouse.load(documents) == LoadReport(considered=5, unchanged=5)
+    assert warehouse.load(reversed(documents)) == LoadReport(considered=5, unchanged=5)
+    assert everything(warehouse, engine) == before
+
+
+def test_the_source_read_by_a_newer_version_updates_its_invoice(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a")])
+    first = row(warehouse, engine, "invoices")
+    report = warehouse.load(
+        [document("a", replace(INVOICE, total=Decimal("200.00"), lines=()), version="1.10")]
+    )
+    found = row(warehouse, engine, "invoices")
+    assert (found["total"], found["lines_document_id"]) == (Decimal("200.00"), None)
+    assert found["first_loaded_at"] == first["first_loaded_at"] < found["loaded_at"]
+    assert rows(warehouse, engine, "lines") == []
+    assert report == LoadReport(considered=1, loaded=1, invoices_updated=1)
+
+
+def test_a_newer_answer_to_the_same_document_updates_its_invoice(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a")])
+    newer = document(
+        "a", replace(INVOICE, total=Decimal("200.00")), answer_id="a-2", answered_at=NOON + timedelta(1)
+    )
+    warehouse.load([newer])
+    assert row(warehouse, engine, "invoices")["total"] == Decimal("200.00")
+    assert row(warehouse, engine, "documents")["answer_id"] == "a-2"
+
+
+@pytest.mark.parametrize(
+    "older",
+    [{"version": "1.9"}, {"answer_id": "a-0", "answered_at": NOON - timedelta(days=1), "version": "9.9"}],
+    ids=["version", "answer"],
+)
+def test_an_older_reading_never_replaces_a_newer_one(
+    older: dict[str, Any], warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", version="1.10")])
+    before = everything(warehouse, engine)
+    report = warehouse.load([document("a", replace(INVOICE, total=Decimal("1.00")), **older)])
+    assert report == LoadReport(considered=1, unchanged=1)
+    assert everything(warehouse, engine) == before
+
+
+def test_asking_again_in_vain_does_not_lose_what_was_read_before(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a")])
+    before = everything(warehouse, engine)
+    later = {"answer_id": "a-2", "answered_at": NOON + timedelta(days=1)}
+    warehouse.load([document("a", None, state="failed", **later)])
+    warehouse.load([document("a", None, **later)])
+    assert everything(warehouse, engine) == before
+
+
+def test_a_failed_document_that_is_recognised_later_gets_its_invoice(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", None, state="failed", code="12005")])
+    warehouse.load([document("a", answer_id="a-2", answered_at=NOON + timedelta(days=1))])
+    found = row(warehouse, engine, "documents")
+    assert (found["state"], found["review_status"], found["answer_code"]) == ("recognised", "clear", "10000")
+    assert row(warehouse, engine, "invoices")["invoice_key"] == KEY
+    assert rows(warehouse, engine, "findings") == []
+
+
+def test_a_document_that_turns_out_to_show_another_invoice_moves_and_leaves_no_empty_one(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a")])
+    report = warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
+    assert row(warehouse, engine, "invoices")["invoice_key"] == f"{CODE}:87654321"
+    assert (report.invoices_inserted, report.invoices_removed) == (1, 1)
+
+
+def test_an_invoice_whose_source_moved_away_goes_on_from_its_next_document(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", replace(INVOICE, payee="a"))])
+    warehouse.load([document("b", replace(INVOICE, payee="b", total=Decimal("99.00")))])
+    warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
+    found = row(warehouse, engine, "invoices", KEY)
+    assert (found["payee"], found["total"], found["review_status"]) == ("b", Decimal("99.00"), "clear")
+    assert conflicts(warehouse, engine) == set()
+    assert row(warehouse, engine, "documents", "b")["review_status"] == "clear"
+
+
+# --- review
+
+
+@pytest.mark.parametrize("status", ["approved", "corrected", "rejected"])
+def test_what_a_person_reviewed_no_load_changes(status: str, warehouse: Warehouse, engine: sa.Engine) -> None:
+    warehouse.load([document("a")])
+    review(warehouse, engine, status, total=Decimal("555.55"))
+    before = row(warehouse, engine, "invoices")
+    warehouse.load([document("a", replace(INVOICE, total=Decimal("1.00")), version="1.2")])
+    warehouse.load([document("b", replace(INVOICE, payee="filler", total=None))])
+    warehouse.load([document("c", replace(INVOICE, total=Decimal("2.00")))])
+    assert row(warehouse, engine, "invoices") == before
+
+
+def test_a_document_that_disagrees_with_a_reviewed_invoice_is_for_review_itself(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a")])
+    review(warehouse, engine, "approved")
+    report = warehouse.load([document("b", replace(INVOICE, total=Decimal("2.00"))), document("c")])
+    assert conflicts(warehouse, engine) == {"b"}
+    assert row(warehouse, engine, "documents", "b")["review_status"] == "review"
+    assert row(warehouse, engine, "documents", "a")["review_status"] == "clear"
+    assert (report.conflicts, report.review) == (1, 1)
+
+
+def test_a_reviewed_invoice_stays_when_its_only_document_moves(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a")])
+    review(warehouse, engine, "approved")
+    before = row(warehouse, engine, "invoices")
+    warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
+    assert row(warehouse, engine, "invoices", KEY) == before
+
+
+def test_a_reviewed_document_keeps_its_reading_and_is_not_missing(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", replace(INVOICE, number=None))])
+    with engine.begin() as db:
+        values = {"reviewed_at": NOON, "reviewed_by": "li.lei", "review_status": "rejected"}
+        db.execute(warehouse.tables.documents.update().values(values))
+    before = everything(warehouse, engine)
+    assert warehouse.load([document("a", version="1.2")]) == LoadReport(considered=1, unchanged=1)
+    assert everything(warehouse, engine) == before
+    assert warehouse.missing({identity("a"): "a-1"}, "1.2") == []
+
+
+# --- what is loaded
+
+
+def test_every_value_comes_back_exactly_as_it_was_read(warehouse: Warehouse, engine: sa.Engine) -> None:
+    awkward = replace(
+        INVOICE,
+        total=Decimal("9999999999999.99"),
+        amount=Decimal("-0.01"),
+        tax=Decimal("0.00"),
+        tax_rate=Decimal("0.015"),
+    )
+    warehouse.load([document("a", awkward, DOUBT)])
+    found = row(warehouse, engine, "documents")
+    for name in ("code", "number", "issue_date", "total", "amount", "tax", "tax_rate", "buyer_name", "stamp"):
+        assert found[name] == getattr(awkward, name), name
+    assert all(isinstance(found[name], Decimal) for name in ("total", "tax", "tax_rate"))
+    assert found["kind"] == "common_electronic"
+    assert found["details"] == {"image_angle": 90, "售后": ["未知", None]}
+    assert found["evidence"]["total"]["text"] == "￥113.11"
+    assert found["uris"] == ["s3://scans/a.jpg"]
+    assert found["answered_at"] == NOON
+    line = row(warehouse, engine, "lines")
+    assert (line["quantity"], line["unit_price"]) == (Decimal("3.5"), Decimal("72091.735849056604"))
+    kept = row(warehouse, engine, "findings")
+    assert {name: kept[name] for name in ("code", "severity", "fields", "found", "expected", "proposal")} == {
+        "code": "SUM_MISMATCH",
+        "severity": "error",
+        "fields": "total",
+        "found": "113.11",
+        "expected": "113.12",
+        "proposal": None,
+    }
+
+
+def test_amounts_compare_and_sum_as_numbers_in_sql(warehouse: Warehouse, engine: sa.Engine) -> None:
+    amounts = ("9.00", "100.10", "-20.05")
+    warehouse.load(
+        document(str(at), replace(INVOICE, number=f"1234567{at}", amount=Decimal(amount)))
+        for at, amount in enumerate(amounts)
+    )
+    column = warehouse.tables.invoices.c.amount
+    with engine.connect() as db:
+        assert db.scalar(sa.select(sa.func.sum(column))) == Decimal("89.05")
+        assert db.scalar(sa.text("SELECT count(*) FROM jdocr_invoices WHERE amount > 50")) == 1
+        assert db.scalars(sa.select(column).order_by(column)).all() == [
+            Decimal(each) for each in sorted(amounts, key=float)
+        ]
+
+
+@pytest.mark.parametrize("value", ["10000000000000.00", "1E+30", "12.345", "NaN"])
+def test_money_that_no_column_can_hold_is_left_empty_and_named(
+    value: str, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", replace(INVOICE, total=Decimal(value)))])
+    assert row(warehouse, engine, "invoices")["total"] is None
+    assert row(warehouse, engine, "invoices")["review_status"] == "review"
+    found = row(warehouse, engine, "findings")
+    assert (found["code"], found["fields"], found["found"]) == ("VALUE_NOT_STORABLE", "total", value)
+
+
+def test_a_unit_price_with_more_decimals_than_its_column_is_rounded_and_named_and_blocks_nothing(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    line = Line(1, unit_price=Decimal("0.12345678901234"), quantity=Decimal("1E+11"))
+    warehouse.load([document("a", replace(INVOICE, lines=(line,)))])
+    found = row(warehouse, engine, "lines")
+    assert (found["unit_price"], found["quantity"]) == (Decimal("0.123456789012"), None)
+    codes = {(each["code"], each["fields"]) for each in rows(warehouse, engine, "findings")}
+    assert codes == {("VALUE_ROUNDED", "lines.1.unit_price"), ("VALUE_NOT_STORABLE", "lines.1.quantity")}
+
+
+def test_characters_that_a_database_refuses_are_replaced_not_fatal(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    bad = replace(
+        INVOICE,
+        remarks="a\x00b\ud800c",
+        evidence={"remarks": FieldEvidence("\x00", "k\x00", float("nan"), None)},
+        details={"x\x00": ["\udfff", float("inf"), {"y": "\x00"}]},
+    )
+    warehouse.load([document("a", bad, message="\x00", uris=("file:///\udce4.jpg",))])
+    found = row(warehouse, engine, "documents")
+    assert found["remarks"] == "a\ufffdb\ufffdc"
+    assert found["details"] == {"x\ufffd": ["\ufffd", "inf", {"y": "\ufffd"}]}
+
+
+def test_a_failed_recognition_is_a_document_with_its_code_and_no_invoice(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    report = warehouse.load([document("a", None, state="failed", code="12002", message="图片无法识别")])
+    found = row(warehouse, engine, "documents")
+    assert (found["state"], found["answer_code"], found["answer_message"]) == (
+        "failed",
+        "12002",
+        "图片无法识别",
+    )
+    assert (found["review_status"], found["invoice_key"], rows(warehouse, engine, "invoices")) == (
+        "review",
+        None,
+        [],
+    )
+    assert report == LoadReport(considered=1, loaded=1, failed=1)
+
+
+def test_an_answer_that_cannot_be_parsed_is_a_document_with_a_finding_and_no_invoice(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    report = warehouse.load([document("a", None)])
+    assert row(warehouse, engine, "documents")["state"] == "unparsed"
+    assert row(warehouse, engine, "findings")["code"] == "PARSE_FAILED"
+    assert rows(warehouse, engine, "invoices") == []
+    assert report == LoadReport(considered=1, loaded=1, review=1, unparsed=1)
+
+
+def test_the_names_of_a_document_add_up_and_are_no_new_reading(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a", uris=("s3://b/2.jpg", "s3://b/1.jpg"))])
+    before = row(warehouse, engine, "documents")
+    warehouse.load([document("a", uris=("s3://b/3.jpg", "s3://b/1.jpg"))])
+    warehouse.load([], also_named={identity("a"): ["s3://b/0.jpg"], identity("unknown"): ["s3://b/9.jpg"]})
+    after = row(warehouse, engine, "documents")
+    assert after["uris"] == ["s3://b/0.jpg", "s3://b/1.jpg", "s3://b/2.jpg", "s3://b/3.jpg"]
+    assert {name for name in after if after[name] != before[name]} == {"uris"}
+
+
+def test_a_document_given_twice_in_one_load_counts_once_with_all_its_names(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    report = warehouse.load([document("a", uris=("y",), version="1.2"), document("a", None, uris=("x",))])
+    found = row(warehouse, engine, "documents")
+    assert (found["uris"], found["state"], report.loaded, report.considered) == (
+        ["x", "y"],
+        "recognised",
+        1,
+        1,
+    )
+
+
+# --- what is new
+
+
+def test_missing_are_those_without_a_row_of_this_answer_read_by_this_version_or_a_newer_one(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.load(
+        [document("a", version="1.9"), document("b", version="1.10"), document("c", version="2.0")]
+    )
+    answers = {identity(name): f"{name}-1" for name in "abcd"} | {identity("c"): "c-2"}
+    assert warehouse.missing(answers, "1.10") == [identity(name) for name in "acd"]
+
+
+# --- chunks, races, tables
+
+
+def test_one_chunk_is_one_transaction_and_earlier_chunks_stay(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    def stream() -> Iterator[Document]:
+        for at in range(501):
+            yield document(f"{at:x}", replace(INVOICE, number=f"{at:08}"))
+        raise OSError("the ledger is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        warehouse.load(stream())
+    assert len(rows(warehouse, engine, "documents")) == len(rows(warehouse, engine, "invoices")) == 500
+
+
+def test_a_chunk_that_fails_leaves_nothing_of_itself(warehouse: Warehouse, engine: sa.Engine) -> None:
+    with engine.begin() as db:
+        db.execute(sa.text("DROP TABLE jdocr_findings"))
+    with pytest.raises(WarehouseError, match="jdocr_findings"):
+        warehouse.load([document("a", INVOICE, DOUBT)])
+    assert rows(warehouse, engine, "documents") == rows(warehouse, engine, "invoices") == []
+
+
+def test_loaders_at_the_same_time_neither_duplicate_nor_corrupt(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    loaders, invoices = 4, 40
+    start = threading.Barrier(loaders)
+
+    def load(which: int) -> LoadReport:
+        own = Warehouse(engine)
+        start.wait()
+        total = LoadReport()
+        for at in range(invoices):
+            shared = document(f"5{at:x}", replace(INVOICE, number=f"{at:08}"), uris=(f"s3://{which}/{at}",))
+            scan = document(f"{which + 10:x}{at:03x}", replace(INVOICE, number=f"{at:08}", payee=str(which)))
+            total += own.load([shared, scan] if which % 2 else [scan, shared])
+        return total
+
+    with ThreadPoolExecutor(loaders) as pool:
+        reports = list(pool.map(load, range(loaders)))
+    total = sum(reports, LoadReport())
+    assert total.invoices_inserted == len(rows(warehouse, engine, "invoices")) == invoices
+    assert len(rows(warehouse, engine, "documents")) == invoices * (loaders + 1) == total.loaded
+    names = [
+        each["uris"] for each in rows(warehouse, engine, "documents") if each["sha256"].lstrip("0")[0] == "5"
+    ]
+    assert sorted(map(len, names)) == [loaders] * invoices
+    assert all(each["payee"] is not None for each in rows(warehouse, engine, "invoices"))
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_loaders_take_turns_under_stricter_isolation_too(isolation: str, postgres_url: str) -> None:
+    engine = engine_for(postgres_url, isolation_level=isolation)
+    warehouse = Warehouse(engine)
+    warehouse.create()
+    start = threading.Barrier(2)
+
+    def load(which: int) -> None:
+        start.wait()
+        for at in range(20):
+            warehouse.load([document(f"{which + 10:x}{at:03x}", replace(INVOICE, number=f"{at:08}"))])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(load, range(2)))
+    assert len(rows(warehouse, engine, "invoices")) == 20
+    assert len(rows(warehouse, engine, "documents")) == 40
+    engine.dispose()
+
+
+def test_a_review_that_comes_while_a_load_runs_is_not_overwritten(postgres_url: str) -> None:
+    engine, reviewer = engine_for(postgres_url), engine_for(postgres_url)
+    warehouse = Warehouse(engine)
+    warehouse.create()
+    warehouse.load([document("a")])
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def at_the_last_moment(_db: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith('INSERT INTO "jdocr_invoices"'):
+            review(warehouse, reviewer, "corrected", total=Decimal("555.55"))
+
+    warehouse.load([document("a", replace(INVOICE, total=Decimal("1.00")), version="1.2")])
+    assert row(warehouse, reviewer, "invoices")["total"] == Decimal("555.55")
+    engine.dispose()
+    reviewer.dispose()
+
+
+def test_create_can_be_repeated_and_raced(engine: sa.Engine) -> None:
+    start = threading.Barrier(4)
+
+    def create(_: int) -> None:
+        start.wait()
+        Warehouse(engine).create()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(create, range(4)))
+    Warehouse(engine).create()
+    Warehouse(engine).load([document("a")])
+
+
+def test_the_printed_statements_make_the_same_warehouse(engine: sa.Engine) -> None:
+    warehouse = Warehouse(engine, prefix="Fin_")
+    with engine.begin() as db:
+        for statement in filter(None, map(str.strip, warehouse.ddl().split(";\n"))):
+            db.exec_driver_sql(statement)
+    warehouse.create()
+    warehouse.load([document("a")])
+    assert len(rows(warehouse, engine, "invoices")) == 1
+    assert 'CREATE TABLE "Fin_documents"' in warehouse.ddl()
+
+
+def test_two_warehouses_of_one_database_know_nothing_of_each_other(engine: sa.Engine) -> None:
+    one, other = Warehouse(engine, prefix="one_"), Warehouse(engine, prefix="other_")
+    for each in (one, other):
+        each.create()
+    one.load([document("a")])
+    assert rows(other, engine, "documents") == []
+    assert other.missing({identity("a"): "a-1"}, "1.1") == [identity("a")]
+
+
+def test_a_schema_of_ones_own(postgres_url: str) -> None:
+    engine = engine_for(postgres_url)
+    with engine.begin() as db:
+        db.execute(sa.text('CREATE SCHEMA "Finance"'))
+    warehouse = Warehouse(engine, schema="Finance")
+    warehouse.create()
+    warehouse.create()
+    warehouse.load([document("a")])
+    with engine.connect() as db:
+        assert db.scalar(sa.text('SELECT number FROM "Finance".jdocr_invoices')) == NUMBER
+    engine.dispose()
+
+
+@pytest.mark.parametrize("version", [0, 99])
+def test_tables_of_another_version_are_refused_with_both_versions_named(
+    version: int, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    with engine.begin() as db:
+        db.execute(warehouse.tables.meta.update().values(schema_version=version))
+    with pytest.raises(WarehouseError, match=rf"version {version}.* writes 1") as caught:
+        warehouse.load([document("a")])
+    assert caught.value.permanent
+    with pytest.raises(WarehouseError, match=f"version {version}"):
+        warehouse.create()
+
+
+def test_loading_without_tables_says_so_and_shows_nobodys_data(engine: sa.Engine) -> None:
+    with pytest.raises(WarehouseError, match="jdocr_meta") as caught:
+        Warehouse(engine).load([document("a")])
+    assert "某某有限公司" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "1a", "a b", 'a"; DROP TABLE x; --', "a" * 40, "发票_"])
+def test_a_prefix_that_is_no_name_is_refused(prefix: str, engine: sa.Engine) -> None:
+    with pytest.raises(ConfigurationError, match="prefix"):
+        Warehouse(engine, prefix=prefix)
+
+
+def test_a_schema_that_is_no_name_is_refused(engine: sa.Engine) -> None:
+    with pytest.raises(ConfigurationError, match="schema"):
+        Warehouse(engine, schema='public"; --')
+
+
+def test_another_database_is_refused_before_anything_is_written() -> None:
+    engine = sa.create_mock_engine("mysql+pymysql://", executor=lambda *_: None)
+    with pytest.raises(ConfigurationError, match="mysql"):
+        Warehouse(engine)  # type: ignore[arg-type]
