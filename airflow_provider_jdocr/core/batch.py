@@ -566,12 +566,16 @@ class _Batch:
             desk.ledger.release(claim)
             return self._not_sent(source, attempt)
         answer = desk.client.send(image.content)
-        lost = isinstance(answer, WireFailure)
-        reading = (
-            read_failure(answer) if lost else read_reply(desk.account.endpoint, answer.status, answer.body)
-        )
-        _patiently(desk, lambda: desk.ledger.settle(attempt, desk.account, reading, None if lost else answer))
-        self._judge(reading, reached=not lost or answer.reached)
+        if isinstance(answer, WireFailure):
+            reading, reply, reached = read_failure(answer), None, answer.reached
+        else:
+            reading, reply, reached = (
+                read_reply(desk.account.endpoint, answer.status, answer.body),
+                answer,
+                True,
+            )
+        _patiently(desk, lambda: desk.ledger.settle(attempt, desk.account, reading, reply))
+        self._judge(reading, reached=reached)
         return reading
 
     def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:

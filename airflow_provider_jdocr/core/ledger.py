@@ -556,13 +556,12 @@ class Ledger:
     def cost(self, run: RunKey) -> Cost:
         """The sends of a task instance over all its tries."""
         columns = _attempt.c
-        query = sa.select(columns.charged, sa.func.count()).where(
+        query = sa.select(columns.charged, sa.func.count().label("calls")).where(
             columns.run_digest == run.digest, columns.state != "never_reached"
         )
         with self._reading() as db:
-            rows = db.execute(query.group_by(columns.charged)).tuples().all()
-        by_charge: dict[bool | None, int] = dict(rows)
-        return Cost(sum(by_charge.values()), by_charge.get(True, 0), by_charge.get(None, 0))
+            counts = {row.charged: row.calls for row in db.execute(query.group_by(columns.charged))}
+        return Cost(sum(counts.values()), counts.get(True, 0), counts.get(None, 0))
 
     def answers(self, identities: Sequence[Identity]) -> list[StoredAnswer]:
         """The settling replies of those identities that have one. At most `LOOKUP_SIZE` identities a call."""

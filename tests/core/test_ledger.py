@@ -1,0 +1,444 @@
+"""The ledger's laws, each on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from airflow_provider_jdocr.core.account import Account
+from airflow_provider_jdocr.core.batch import read_failure
+from airflow_provider_jdocr.core.client import Reply, WireFailure
+from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerSchemaError
+from airflow_provider_jdocr.core.ledger import (
+    CLAIM_SECONDS,
+    LOOKUP_SIZE,
+    Attempt,
+    Busy,
+    Claim,
+    Cost,
+    Held,
+    Identity,
+    Ledger,
+    Outcome,
+    RunKey,
+    Settled,
+    SettledAlready,
+    State,
+    ddl,
+    engine_for,
+)
+from airflow_provider_jdocr.core.pacing import QuotaState, Refused
+from airflow_provider_jdocr.core.sources import Source
+from tests.core import ledgers
+from tests.core.ledgers import GOOD, OTHER_RUN, RUN, Clock, identity, left, read
+
+ACCOUNT = ledgers.account()
+LOST = WireFailure(code="read_timeout", reached=True, detail="no reply in 10 s", elapsed_seconds=10.0)
+REFUSED = WireFailure(code="connection_refused", reached=False, detail="refused", elapsed_seconds=0.0)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    made = engine_for(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def ledger(engine: sa.Engine, clock: Clock) -> Ledger:
+    made = Ledger(engine, clock=clock)
+    made.create()
+    return made
+
+
+def claimed(ledger: Ledger, name: str = "a", run: RunKey = RUN, **how: str) -> Claim:
+    claim = ledger.claim(identity(name), run, **how)  # type: ignore[arg-type]
+    assert isinstance(claim, Claim), claim
+    return claim
+
+
+def begun(ledger: Ledger, claim: Claim, run: RunKey = RUN, account: Account = ACCOUNT) -> Attempt:
+    attempt = ledger.begin(claim, account, run, sent_sha256=claim.identity.sha256, asked_since=0.0)
+    assert isinstance(attempt, Attempt), attempt
+    return attempt
+
+
+def settle(ledger: Ledger, attempt: Attempt, answer: Reply | WireFailure, account: Account = ACCOUNT) -> None:
+    if isinstance(answer, WireFailure):
+        ledger.settle(attempt, account, read_failure(answer), None)
+    else:
+        ledger.settle(attempt, account, read(answer, account), answer)
+
+
+def asked(
+    ledger: Ledger, answer: Reply | WireFailure, name: str = "a", run: RunKey = RUN, **how: str
+) -> Attempt:
+    attempt = begun(ledger, claimed(ledger, name, run, **how), run)
+    settle(ledger, attempt, answer)
+    return attempt
+
+
+def test_a_settled_recognition_is_not_claimed_again_by_anybody(ledger: Ledger) -> None:
+    asked(ledger, GOOD)
+    for run in (RUN, OTHER_RUN):
+        answer = ledger.claim(identity(), run)
+        assert isinstance(answer, SettledAlready)
+        assert answer.recognition.settled is Settled.ANSWERED
+
+
+def test_an_answer_of_a_local_service_settles_nothing_of_jd(ledger: Ledger) -> None:
+    asked(ledger, GOOD)
+    assert isinstance(ledger.claim(replace(identity(), service="127.0.0.1:8600"), RUN), Claim)
+
+
+def test_the_reply_is_kept_to_the_byte(ledger: Ledger) -> None:
+    attempt = asked(ledger, GOOD)
+    (answer,) = ledger.answers([identity()])
+    assert (answer.body, answer.answer_id, answer.state) == (GOOD.body, attempt.id, "recognised")
+    assert answer.answered_at.timestamp() == ledgers.START
+
+
+def test_a_charged_failure_is_settled_as_failed(ledger: Ledger) -> None:
+    asked(ledger, ledgers.FAILED)
+    answer = ledger.claim(identity(), OTHER_RUN)
+    assert isinstance(answer, SettledAlready)
+    assert answer.recognition.settled is Settled.FAILED
+    assert answer.recognition.code == "12002"
+
+
+def test_a_claim_keeps_others_out_until_its_lease_ends(ledger: Ledger, clock: Clock) -> None:
+    claimed(ledger)
+    waiting = ledger.claim(identity(), OTHER_RUN)
+    assert waiting == Busy(CLAIM_SECONDS)
+    clock.pass_(CLAIM_SECONDS)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Claim)
+
+
+def test_a_claim_that_waits_for_its_slot_can_be_renewed(ledger: Ledger, clock: Clock) -> None:
+    claim = claimed(ledger)
+    clock.pass_(CLAIM_SECONDS - 1)
+    assert ledger.renew(claim)
+    clock.pass_(CLAIM_SECONDS - 1)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Busy)
+
+
+def test_a_lost_claim_sends_nothing(ledger: Ledger, clock: Clock) -> None:
+    late = claimed(ledger)
+    clock.pass_(CLAIM_SECONDS)
+    claimed(ledger, run=OTHER_RUN)
+    assert ledger.begin(late, ACCOUNT, RUN, sent_sha256="0" * 64, asked_since=0.0) is None
+    assert ledger.cost(RUN) == Cost()
+
+
+def test_a_released_claim_is_free_at_once(ledger: Ledger) -> None:
+    ledger.release(claimed(ledger))
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Claim)
+
+
+def test_a_send_whose_worker_died_is_in_doubt_when_its_lease_ends(ledger: Ledger, clock: Clock) -> None:
+    begun(ledger, claimed(ledger))
+    assert isinstance(ledger.claim(identity(), RUN), Busy)
+    clock.pass_(1000)
+    assert ledger.recognitions([identity()])[identity()].state is State.IN_DOUBT
+    assert isinstance(ledger.claim(identity(), RUN, in_doubt="hold"), Held)
+
+
+def test_in_doubt_is_sent_again_once_and_then_held(ledger: Ledger) -> None:
+    asked(ledger, LOST)
+    asked(ledger, LOST)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Held)
+
+
+def test_a_claim_on_a_doubtful_image_that_is_given_back_stays_doubtful(ledger: Ledger) -> None:
+    asked(ledger, LOST)
+    ledger.release(claimed(ledger))
+    assert isinstance(ledger.claim(identity(), RUN, in_doubt="hold"), Held)
+
+
+def test_never_reached_the_server_is_not_in_doubt(ledger: Ledger) -> None:
+    for _ in range(3):
+        asked(ledger, REFUSED)
+    assert isinstance(ledger.claim(identity(), RUN, in_doubt="hold"), Claim)
+    assert ledger.cost(RUN) == Cost()
+
+
+def test_a_late_answer_is_kept_whoever_holds_the_lease(ledger: Ledger, clock: Clock) -> None:
+    slow = begun(ledger, claimed(ledger))
+    clock.pass_(1000)
+    other = claimed(ledger, run=OTHER_RUN)
+    settle(ledger, slow, GOOD)
+    assert [answer.answer_id for answer in ledger.answers([identity()])] == [slow.id]
+    # Nobody pays for it a second time, although the other one holds a claim.
+    assert ledger.begin(other, ACCOUNT, OTHER_RUN, sent_sha256="0" * 64, asked_since=0.0) is None
+    ledger.release(other)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), SettledAlready)
+
+
+def test_resend_failed_asks_again_for_failures_only_and_once_a_task_instance(ledger: Ledger) -> None:
+    asked(ledger, ledgers.FAILED, "bad")
+    asked(ledger, GOOD, "good")
+    assert isinstance(ledger.claim(identity("good"), OTHER_RUN, resend="failed"), SettledAlready)
+    asked(ledger, ledgers.FAILED, "bad", OTHER_RUN, resend="failed")
+    assert isinstance(ledger.claim(identity("bad"), OTHER_RUN, resend="failed"), SettledAlready)
+
+
+def test_resend_all_asks_again_once_a_task_instance(ledger: Ledger) -> None:
+    asked(ledger, GOOD)
+    asked(ledger, GOOD, run=OTHER_RUN, resend="all")
+    assert isinstance(ledger.claim(identity(), OTHER_RUN, resend="all"), SettledAlready)
+
+
+def test_a_resend_that_fails_loses_no_answer(ledger: Ledger) -> None:
+    first = asked(ledger, GOOD)
+    asked(ledger, ledgers.FAILED, run=OTHER_RUN, resend="all")
+    assert [answer.answer_id for answer in ledger.answers([identity()])] == [first.id]
+
+
+def test_a_resend_in_doubt_leaves_the_answer_that_is_there(ledger: Ledger) -> None:
+    asked(ledger, GOOD)
+    asked(ledger, LOST, run=OTHER_RUN, resend="all")
+    assert isinstance(ledger.claim(identity(), RUN), SettledAlready)
+
+
+def test_only_one_of_many_workers_gets_the_claim(engine: sa.Engine) -> None:
+    ledger = Ledger(engine)
+    ledger.create()
+    barrier = threading.Barrier(8)
+
+    def take(number: int) -> str:
+        barrier.wait()
+        return type(ledger.claim(identity(), RunKey("d", str(number), "t"))).__name__
+
+    with ThreadPoolExecutor(8) as pool:
+        assert Counter(pool.map(take, range(8))) == {"Claim": 1, "Busy": 7}
+
+
+def test_slots_of_all_workers_stand_one_interval_apart(engine: sa.Engine) -> None:
+    account = ledgers.account(qps=20)
+    ledger = Ledger(engine)
+    ledger.create()
+
+    def take(_: int) -> float:
+        before = ledger.now()
+        return before + ledger.take_slot(account)
+
+    with ThreadPoolExecutor(4) as pool:
+        starts = sorted(pool.map(take, range(40)))
+    # The moment a slot is computed lies after `before`, so a start may only be estimated too early.
+    assert starts[-1] - starts[0] >= 39 / 20 - 0.5
+    with engine.connect() as db:
+        reserved = db.execute(sa.text("SELECT next_slot_at FROM jdocr_account")).scalar_one()
+    assert reserved - starts[0] >= 40 / 20 - 0.01
+
+
+def test_a_slot_that_nobody_waits_for_is_free_at_once(ledger: Ledger, clock: Clock) -> None:
+    account = ledgers.account(qps=2)
+    assert [ledger.take_slot(account) for _ in range(3)] == pytest.approx([0.0, 0.5, 1.0])
+    clock.pass_(60)
+    assert ledger.take_slot(account) == 0.0
+
+
+def test_an_over_limit_answer_halves_the_rate_once_for_all_calls_in_flight(ledger: Ledger) -> None:
+    attempts = [begun(ledger, claimed(ledger, name)) for name in "abc"]
+    for attempt in attempts:
+        settle(ledger, attempt, ledgers.TOO_FAST)
+    assert ledger.quota(ACCOUNT).factor == 0.5
+    assert isinstance(ledger.claim(identity("a"), RUN), Claim)
+
+
+def test_good_answers_bring_the_rate_back(ledger: Ledger) -> None:
+    asked(ledger, ledgers.TOO_FAST)
+    for number in range(40):
+        asked(ledger, GOOD, f"b{number}")
+    assert ledger.quota(ACCOUNT).factor == 1.0
+
+
+def test_what_is_left_counts_the_calls_under_way(ledger: Ledger) -> None:
+    begun(ledger, claimed(ledger, "under way"))
+    asked(ledger, left(GOOD, 10))
+    assert ledger.quota(ACCOUNT).remaining == 9
+
+
+def test_minus_one_means_unlimited_and_zero_on_a_success_means_nothing(ledger: Ledger) -> None:
+    asked(ledger, left(GOOD, 5))
+    asked(ledger, left(GOOD, -1), "b")
+    assert ledger.quota(ACCOUNT).remaining is None
+    asked(ledger, left(GOOD, 0), "c")
+    assert ledger.quota(ACCOUNT).remaining is None
+
+
+def test_a_daily_quota_that_ended_refuses_until_its_reset(ledger: Ledger, clock: Clock) -> None:
+    asked(ledger, ledgers.DAY_IS_OVER)
+    quota = ledger.quota(ACCOUNT)
+    assert (quota.state, quota.remaining) == (QuotaState.UNTIL_RESET, 0)
+    refused = ledger.begin(claimed(ledger, "b"), ACCOUNT, RUN, sent_sha256="0" * 64, asked_since=0.0)
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.seconds) == ("quota_until_reset", quota.resets_at - clock.now)  # type: ignore[operator]
+
+
+def test_after_the_reset_one_worker_tries_and_the_others_wait(ledger: Ledger, clock: Clock) -> None:
+    asked(ledger, ledgers.DAY_IS_OVER)
+    clock.pass_(86_400)
+    probe = begun(ledger, claimed(ledger, "b"))
+    other = claimed(ledger, "c")
+    refused = ledger.begin(other, ACCOUNT, RUN, sent_sha256="0" * 64, asked_since=0.0)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "probing"
+    settle(ledger, probe, GOOD)
+    begun(ledger, other)
+
+
+def test_a_prepaid_quota_that_ended_stops_the_task_and_lets_a_later_one_try(
+    ledger: Ledger, clock: Clock
+) -> None:
+    asked(ledger, ledgers.NO_MONEY)
+    claim = claimed(ledger, "b")
+    refused = ledger.begin(claim, ACCOUNT, RUN, sent_sha256="0" * 64, asked_since=clock.now - 1)
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.seconds) == ("quota_until_topped_up", None)
+    clock.pass_(1)
+    assert isinstance(ledger.begin(claim, ACCOUNT, RUN, sent_sha256="0" * 64, asked_since=clock.now), Attempt)
+
+
+def test_a_configured_daily_limit_holds_before_the_service_says_so(ledger: Ledger) -> None:
+    account = ledgers.account(daily_limit=2)
+    for name in "ab":
+        settle(ledger, begun(ledger, claimed(ledger, name), account=account), GOOD, account)
+    refused = ledger.begin(claimed(ledger, "c"), account, RUN, sent_sha256="0" * 64, asked_since=0.0)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "quota_until_reset"
+
+
+def test_calls_that_were_not_charged_do_not_count_against_the_daily_limit(ledger: Ledger) -> None:
+    account = ledgers.account(daily_limit=1)
+    for answer in (ledgers.BUSY, REFUSED, GOOD):
+        settle(ledger, begun(ledger, claimed(ledger), account=account), answer, account)
+    assert ledger.quota(account).remaining == 0
+
+
+def test_keep_remaining_leaves_that_many_calls(ledger: Ledger) -> None:
+    asked(ledger, left(GOOD, 3))
+    claim = claimed(ledger, "b")
+    refused = ledger.begin(claim, ACCOUNT, RUN, sent_sha256="0" * 64, asked_since=0.0, keep_remaining=3)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "budget"
+    assert isinstance(
+        ledger.begin(claim, ACCOUNT, RUN, sent_sha256="0" * 64, asked_since=0.0, keep_remaining=2), Attempt
+    )
+
+
+def test_cost_tells_charged_from_maybe_charged_from_free(ledger: Ledger) -> None:
+    answers: tuple[Reply | WireFailure, ...] = (GOOD, LOST, ledgers.BUSY, REFUSED)
+    for number, answer in enumerate(answers):
+        asked(ledger, answer, str(number))
+    assert ledger.cost(RUN) == Cost(calls=3, charged=1, charged_unknown=1)
+
+
+def test_an_unchanged_listing_needs_no_reading_and_a_changed_one_does(ledger: Ledger) -> None:
+    source = Source("s3://b/发票.png", 10, "etag", None, 1.0)
+    ledger.remember_source(source, "a" * 64)
+    assert ledger.known_sources([source]) == {source.uri: "a" * 64}
+    for changed in (replace(source, etag="other"), replace(source, size=11), replace(source, modified=2.0)):
+        assert ledger.known_sources([changed]) == {}
+    bare = Source("s3://b/bare")
+    ledger.remember_source(bare, "b" * 64)
+    assert ledger.known_sources([bare]) == {}
+
+
+def test_look_ups_take_more_keys_than_a_statement_holds(ledger: Ledger) -> None:
+    sources = [Source(f"s3://b/{number}", 1, "e") for number in range(2 * LOOKUP_SIZE + 1)]
+    ledger.remember_source(sources[-1], "a" * 64)
+    assert ledger.known_sources(sources) == {sources[-1].uri: "a" * 64}
+    with pytest.raises(ValueError, match="at most"):
+        ledger.answers([identity(str(number)) for number in range(LOOKUP_SIZE + 1)])
+
+
+def test_outcomes_are_one_row_an_input_and_the_last_word_counts(ledger: Ledger) -> None:
+    rows = [
+        Outcome(f"s3://b/{number}", None, "waiting", "budget", "later") for number in range(LOOKUP_SIZE + 7)
+    ]
+    ledger.write_outcomes(RUN, ACCOUNT, rows)
+    done = Outcome(rows[0].uri, identity(), "recognised", "0", None)
+    ledger.write_outcomes(RUN, ACCOUNT, [done])
+    found = {outcome.uri: outcome for outcome in ledger.outcomes(RUN)}
+    assert found == {row.uri: row for row in rows} | {done.uri: done}
+    assert list(ledger.outcomes(OTHER_RUN)) == []
+
+
+def test_creating_twice_changes_nothing_and_a_newer_schema_is_refused_by_name(
+    ledger: Ledger, engine: sa.Engine
+) -> None:
+    asked(ledger, GOOD)
+    ledger.create()
+    assert ledger.answers([identity()])
+    with engine.begin() as db:
+        db.execute(sa.text("UPDATE jdocr_meta SET value = '99'"))
+    with pytest.raises(LedgerSchemaError, match=r"schema version 99.*knows 1"):
+        ledger.create()
+
+
+def test_many_workers_may_create_the_tables_at_once(database_url: str) -> None:
+    engines = [engine_for(database_url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda engine: Ledger(engine).create(), engines))
+    Ledger(engines[0]).claim(identity(), RUN)
+    for engine in engines:
+        engine.dispose()
+
+
+def test_the_printed_ddl_is_what_the_ledger_needs(engine: sa.Engine) -> None:
+    name = "postgresql" if engine.dialect.name == "postgresql" else "sqlite"
+    with engine.begin() as db:
+        for statement in ddl(name).split(";\n"):  # type: ignore[arg-type]
+            if statement.strip():
+                db.execute(sa.text(statement))
+    ledger = Ledger(engine)
+    ledger.create()
+    asked(ledger, GOOD)
+
+
+def test_the_sqlite_file_is_its_owners_alone_and_durable(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    engine = engine_for(f"sqlite:///{file}")
+    Ledger(engine).create()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == [0o600] * len(
+        list(tmp_path.iterdir())
+    )
+    with engine.connect() as db:
+        assert db.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert db.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["sqlite:///ledger.db", "sqlite://", "mssql://host/db", "oracle://host/db"])
+def test_a_database_that_cannot_hold_a_ledger_is_refused_by_name(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"absolute path|not among them"):
+        engine_for(url)
+
+
+def test_no_secret_and_no_picture_is_in_any_row(ledger: Ledger, engine: sa.Engine) -> None:
+    asked(ledger, GOOD)
+    with engine.connect() as db:
+        for table in sa.inspect(db).get_table_names():
+            text = repr(db.execute(sa.text(f'SELECT * FROM "{table}"')).all())  # noqa: S608
+            assert "secret" not in text
+            assert "'key'" not in text
+
+
+def test_identities_that_the_ledger_does_not_know_are_absent(ledger: Ledger) -> None:
+    unknown = Identity("jd", "ocr_invoice", "f" * 64)
+    assert ledger.recognitions([unknown]) == {}
+    assert ledger.answers([unknown]) == []

@@ -1,0 +1,122 @@
+"""The decisions about rate and quota, without a database: times and numbers in, a decision out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, time
+from itertools import pairwise
+
+import pytest
+
+from airflow_provider_jdocr.core.pacing import (
+    SLOWEST_FACTOR,
+    AccountState,
+    Admitted,
+    Limits,
+    NotYet,
+    QuotaState,
+    Ready,
+    Refused,
+    admit,
+    after_answer,
+    calls_available,
+    quota_at,
+)
+from tests.core import ledgers
+
+BEIJING = Limits(2.0, None, time(0, 0), "Asia/Shanghai")
+NOW = datetime(2026, 3, 1, 15, 59, tzinfo=UTC).timestamp()  # 23:59 in Beijing
+ACCOUNT = ledgers.account()
+
+
+def at(limits: Limits, text: str) -> str:
+    moment = datetime.fromisoformat(text).timestamp()
+    return datetime.fromtimestamp(limits.next_reset(moment), UTC).isoformat()
+
+
+def test_the_reset_is_the_next_one_by_the_clock_of_its_time_zone() -> None:
+    assert at(BEIJING, "2026-03-01T15:59:00+00:00") == "2026-03-01T16:00:00+00:00"
+    assert at(BEIJING, "2026-03-01T16:00:00+00:00") == "2026-03-02T16:00:00+00:00"
+
+
+def test_a_reset_that_daylight_saving_skips_or_repeats_still_comes_once_a_day() -> None:
+    berlin = replace(BEIJING, reset_time=time(2, 30), reset_timezone="Europe/Berlin")
+    moment, resets = datetime(2026, 3, 27, tzinfo=UTC).timestamp(), []
+    for _ in range(230):
+        moment = berlin.next_reset(moment)
+        resets.append(moment)
+    gaps = {round((later - sooner) / 3600) for sooner, later in pairwise(resets)}
+    assert gaps <= {23, 24, 25}
+
+
+def test_what_is_known_of_a_quota_expires_with_its_window() -> None:
+    state = AccountState(
+        window_ends_at=NOW + 60,
+        used=500,
+        remaining=0,
+        quota_state=QuotaState.UNTIL_RESET,
+        quota_until=NOW + 60,
+    )
+    before = quota_at(state, BEIJING, NOW)
+    assert isinstance(calls_available(before, 1), NotYet)
+    after = quota_at(state, BEIJING, NOW + 60)
+    assert (after.state, after.remaining, after.used) == (QuotaState.OPEN, None, 0)
+    assert isinstance(calls_available(after, 1000), Ready)
+
+
+def test_the_sensor_passes_when_enough_is_left_and_waits_for_the_reset_when_not() -> None:
+    quota = quota_at(AccountState(window_ends_at=NOW + 60, remaining=7), BEIJING, NOW)
+    assert isinstance(calls_available(quota, 7), Ready)
+    answer = calls_available(quota, 8)
+    assert isinstance(answer, NotYet)
+    assert answer.seconds == 60
+
+
+def test_an_account_that_must_be_topped_up_is_asked_about_again_after_the_reset_only() -> None:
+    empty = AccountState(
+        window_ends_at=NOW + 60,
+        remaining=0,
+        quota_state=QuotaState.UNTIL_TOPPED_UP,
+        quota_at=NOW,
+        quota_until=NOW + 60,
+    )
+    answer = calls_available(quota_at(empty, BEIJING, NOW), 1)
+    assert isinstance(answer, NotYet)
+    assert "top the account up" in answer.message
+    assert isinstance(calls_available(quota_at(empty, BEIJING, NOW + 61), 1), Ready)
+
+
+@pytest.mark.parametrize("remaining", [None, 3])
+def test_an_admitted_call_is_counted_before_it_is_sent(remaining: int | None) -> None:
+    state = AccountState(window_ends_at=NOW + 60, used=4, remaining=remaining)
+    answer = admit(state, BEIJING, now=NOW, asked_since=NOW)
+    assert isinstance(answer, Admitted)
+    assert answer.state.used == 5
+    assert answer.state.remaining == (None if remaining is None else 2)
+
+
+def test_the_smaller_of_what_is_configured_and_what_was_said_counts() -> None:
+    limits = replace(BEIJING, daily_limit=10)
+    assert quota_at(AccountState(window_ends_at=NOW + 60, used=4, remaining=100), limits, NOW).remaining == 6
+    assert quota_at(AccountState(window_ends_at=NOW + 60, used=4, remaining=2), limits, NOW).remaining == 2
+
+
+def test_the_rate_never_falls_to_nothing_and_never_rises_over_what_is_allowed() -> None:
+    state, now = AccountState(), NOW
+    slow, good = ledgers.read(ledgers.TOO_FAST, ACCOUNT), ledgers.read(ledgers.GOOD, ACCOUNT)
+    for _ in range(50):
+        now += 10
+        state = after_answer(state, BEIJING, slow, now=now, in_flight=0)
+    assert state.factor == SLOWEST_FACTOR
+    for _ in range(100):
+        state = after_answer(state, BEIJING, good, now=now, in_flight=0)
+    assert state.factor == 1.0
+
+
+def test_a_probe_that_brings_nothing_lets_the_next_one_try() -> None:
+    ended = AccountState(window_ends_at=NOW + 60, quota_state=QuotaState.UNTIL_RESET, quota_until=NOW - 1)
+    first = admit(ended, BEIJING, now=NOW, asked_since=NOW)
+    assert isinstance(first, Admitted)
+    assert isinstance(admit(first.state, BEIJING, now=NOW, asked_since=NOW), Refused)
+    after = after_answer(first.state, BEIJING, ledgers.read(ledgers.BUSY, ACCOUNT), now=NOW, in_flight=0)
+    assert isinstance(admit(after, BEIJING, now=NOW, asked_since=NOW), Admitted)
