@@ -1,7 +1,7 @@
 """The tables of the documents, made from the code: `python -m tests.docs_tables --write` writes them.
 
-A document marks the place of a table with a pair of comments, `<!-- table: NAME -->` and `<!-- end of table -->`;
-a test holds what stands between them against what the code gives now.
+A document marks the place of a table with a pair of comments, `<!-- table: NAME -->` and
+`<!-- end of table -->`; a test holds what stands between them against what the code gives now.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""`make demo`: scans in a bucket become checked rows, at both endpoints, in Airflow; then once more, for nothing.
+"""`make demo`: scans in a bucket become checked rows, at both endpoints, in Airflow; then again, for nothing.
 
-An S3 server and the local OCR service are started on loopback and stopped at the end, however it ends. The pictures are
-those of tests/specimens/pictures, really read; the DAG is dags/invoices_to_warehouse.py, unchanged. The exit code is 0
-when every specimen has a row with the right code, number, date, amount, tax and total at both endpoints and the second
-run was billed nothing.
+An S3 server and the local OCR service are started on loopback and stopped at the end, however it ends. The
+pictures are those of tests/specimens/pictures, really read; the DAG is dags/invoices_to_warehouse.py,
+unchanged. The exit code is 0 when every specimen has a row with the right code, number, date, amount, tax and
+total at both endpoints and the second run was billed nothing.
 """
 
 import json
@@ -79,10 +79,10 @@ def first_run(stage: Stage, truth: Sequence[Mapping[str, Any]]) -> bool:
     say("\nFirst run: the DAG at each endpoint.")
     for endpoint in ENDPOINTS:
         run_dag(endpoint, stage, len(truth))
-    good = all([report(endpoint, truth) for endpoint in ENDPOINTS])
+    right = [report(endpoint, truth) for endpoint in ENDPOINTS]
     billed = {entry["sha256"] for entry in stage.bill()}
     say(f"\nBilled: {len(stage.bill())} calls for {len(billed)} pictures at {len(ENDPOINTS)} endpoints.")
-    return good and len(stage.bill()) == len(truth) * len(ENDPOINTS)
+    return all(right) and len(stage.bill()) == len(truth) * len(ENDPOINTS)
 
 
 def second_run(stage: Stage) -> bool:

@@ -1,4 +1,4 @@
-"""The servers of the demo, each a process group of its own that ends with the `with` block, whatever happens in it."""
+"""The servers of the demo: each a process group that ends with its `with` block, whatever happens in it."""
 
 import os
 import signal
