@@ -1,0 +1,235 @@
+"""Engines that answer what is on a picture: one that reads it, one that only knows it.
+
+Both have `name` and `read(picture) -> Reading`, may be called from several threads, and raise `Unreadable` for bytes
+that are no picture. `OcrEngine` reads with rapidocr, whose models come inside its wheel, and the rules of `layout`;
+it never corrects a value. `StubEngine` answers the truth that a drawn specimen carries in its metadata.
+"""
+
+import io
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from airflow_provider_jdocr.server.layout import ReadField, Word, anchors, read_layout, upright
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+__all__ = ["OcrEngine", "ReadField", "Reading", "StubEngine", "Unreadable"]
+
+MOST_PIXELS = 60_000_000
+TRUTH_KEY = "jdocr-truth"
+
+
+class Unreadable(Exception):  # noqa: N818 - said of the picture, as the service says it
+    """The bytes are no picture that can be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an engine saw. Positions are in the upright picture, `width` by `height`, after turning it clockwise by
+    `angle` degrees; a type of "other" means that no invoice was found."""
+
+    type: str
+    fields: tuple[ReadField, ...]
+    width: int
+    height: int
+    angle: int
+    engine: str
+
+
+class OcrEngine:
+    """Reads pictures, one at a time: the threads of the runtime share the cores better than two readings do.
+
+    The models are loaded by the first reading, or by `warm`.
+    """
+
+    name = "ocr"
+
+    def __init__(self, threads: int = 2) -> None:
+        """`threads` is how many cores one reading may use."""
+        self._threads = threads
+        self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Loads the models and runs them once, so that the first picture does not wait for it."""
+        with self._lock:
+            self._ocr(np.full((320, 480, 3), 255, dtype=np.uint8))
+
+    def read(self, picture: bytes) -> Reading:
+        pixels = _pixels(_opened(picture))
+        angle, pixels, words = self._upright(pixels)
+        height, width = pixels.shape[:2]
+        kind, fields = read_layout(words, width, height)
+        if kind != "other":
+            fields = (*fields, _stamp(pixels, words), *_qr_code(pixels))
+        return Reading(kind, fields, width, height, angle, self.name)
+
+    @cached_property
+    def _ocr(self) -> Any:
+        # Imported late: the stub and the command line's help need no models.
+        from rapidocr import RapidOCR
+
+        return RapidOCR(
+            params={
+                "Global.log_level": "critical",
+                "Global.use_cls": False,
+                "EngineConfig.onnxruntime.intra_op_num_threads": self._threads,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            }
+        )
+
+    def _words(self, pixels: "Pixels") -> list[Word]:
+        with self._lock:
+            seen = self._ocr(pixels)
+        if seen.boxes is None:
+            return []
+        boxes = [tuple(float(value) for point in box for value in point) for box in seen.boxes]
+        red = _pressed(pixels, boxes)
+        return upright(zip(seen.txts, (float(score) for score in seen.scores), boxes, red, strict=True))
+
+    def _upright(self, pixels: "Pixels") -> tuple[int, "Pixels", list[Word]]:
+        """The picture as it came, or turned, if only then an invoice is seen. Upright pictures are read once."""
+        words = self._words(pixels)
+        best = (0, pixels, words)
+        if anchors(words) >= 3 or not words:
+            return best
+        tall = sum(word.height > 1.5 * (word.right - word.left) for word in words) > len(words) / 2
+        for angle in (90, 270) if tall else (180,):
+            turned = np.ascontiguousarray(np.rot90(pixels, -angle // 90))
+            words = self._words(turned)
+            if anchors(words) >= 3:
+                return angle, turned, words
+        return best
+
+
+def _opened(picture: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(picture))
+        if image.width * image.height > MOST_PIXELS:
+            raise Unreadable(f"{image.width} x {image.height} pixels are more than this engine reads")
+        image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Unreadable("the bytes cannot be decoded as a picture") from error
+    return image
+
+
+def _pixels(image: Image.Image) -> "Pixels":
+    """Blue, green, red, as rapidocr expects; what is transparent becomes white paper."""
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        image = Image.new("RGBA", clear.size, "white")
+        image.alpha_composite(clear)
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+
+
+# --- seals and codes: what the colour and the pattern tell ---
+
+
+def _red(pixels: "Pixels") -> "NDArray[np.bool_]":
+    """Where the ink of a seal is: red, and neither brown nor orange as the labels are."""
+    blue, green, red = (pixels[:, :, channel].astype(np.int16) for channel in range(3))
+    low, high = np.minimum(blue, green), np.maximum(blue, green)
+    return (red - high > 50) & ((high - low) * 10 < (red - low) * 3)
+
+
+def _pressed(pixels: "Pixels", boxes: Sequence[Sequence[float]]) -> list[bool]:
+    """For each box whether its text belongs to a seal. A form printed in red has no such text."""
+    red, ink = _red(pixels), pixels.min(axis=2) < 170
+    flags = [_mostly_red(red, ink, box) for box in boxes]
+    return flags if sum(flags) * 4 < len(flags) else [False] * len(flags)
+
+
+def _mostly_red(red: "NDArray[np.bool_]", ink: "NDArray[np.bool_]", box: Sequence[float]) -> bool:
+    xs, ys = [int(x) for x in box[0::2]], [int(y) for y in box[1::2]]
+    area = slice(max(min(ys), 0), max(ys) + 1), slice(max(min(xs), 0), max(xs) + 1)
+    inked = int(ink[area].sum())
+    return inked > 0 and int((red[area] & ink[area]).sum()) > 0.6 * inked
+
+
+def _stamp(pixels: "Pixels", words: Iterable[Word]) -> ReadField:
+    """Whether the seller's seal is there: a red ring in the lower half, or its words where there is no colour."""
+    height, width = pixels.shape[:2]
+    for left, top, wide, high in _red_blobs(pixels):
+        if 0.07 < wide / width < 0.35 and 0.05 < high / height < 0.4 and top + high / 2 > 0.55 * height:
+            right, bottom = left + wide, top + high
+            return ReadField("exist_stample", "1", 0.9, (left, top, right, top, right, bottom, left, bottom))
+    for word in words:
+        if "专用章" in word.plain and word.y > height / 2:
+            return ReadField("exist_stample", "1", word.score, tuple(round(value) for value in word.corners))
+    return ReadField("exist_stample", "0", 0.5, ())
+
+
+def _red_blobs(pixels: "Pixels", step: int = 4) -> list[tuple[int, int, int, int]]:
+    """Left, top, width and height of each connected piece of red, on a coarse grid."""
+    import cv2
+
+    red = _red(pixels)
+    rows, columns = red.shape[0] // step, red.shape[1] // step
+    coarse = red[: rows * step, : columns * step].reshape(rows, step, columns, step).any(axis=(1, 3))
+    thick = cv2.dilate(coarse.astype(np.uint8), np.ones((3, 3), dtype=np.uint8))
+    _, _, stats, _ = cv2.connectedComponentsWithStats(thick)
+    return [(int(x) * step, int(y) * step, int(w) * step, int(h) * step) for x, y, w, h, _ in stats[1:]]
+
+
+def _qr_code(pixels: "Pixels") -> list[ReadField]:
+    """The code at the top left, when OpenCV's decoder gets it: it misses many."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    corner = np.ascontiguousarray(pixels[: height // 3, : width // 3])
+    try:
+        text, points, _ = cv2.QRCodeDetector().detectAndDecode(corner)
+    except (cv2.error, UnicodeDecodeError):
+        return []
+    if not text or points is None:
+        return []
+    return [
+        ReadField(
+            "vat_invoice_qr_code", text, 1.0, tuple(round(float(value)) for value in points.reshape(-1))
+        )
+    ]
+
+
+# --- the stub ---
+
+
+class StubEngine:
+    """Answers the truth that a drawn specimen carries; a picture without any is no invoice to it."""
+
+    name = "stub"
+
+    def read(self, picture: bytes) -> Reading:
+        image = _header(picture)
+        truth = _embedded(image)
+        fields = tuple(ReadField(key, text, 1.0, ()) for key, text in truth.get("fields", {}).items())
+        return Reading(truth.get("type", "other"), fields, image.width, image.height, 0, self.name)
+
+
+def _header(picture: bytes) -> Image.Image:
+    """The picture's metadata; the pixels are not decoded."""
+    try:
+        return Image.open(io.BytesIO(picture))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Unreadable("the bytes cannot be decoded as a picture") from error
+
+
+def _embedded(image: Image.Image) -> dict[str, Any]:
+    text = image.info.get(TRUTH_KEY)
+    comment = image.info.get("comment", b"")
+    if text is None and isinstance(comment, bytes) and comment.startswith(f"{TRUTH_KEY}=".encode()):
+        text = comment.decode("utf-8", "replace").partition("=")[2]
+    try:
+        truth = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        return {}
+    return truth if isinstance(truth, dict) else {}
