@@ -1,9 +1,11 @@
 """From a stored reply to one ``Invoice``, whichever endpoint gave it.
 
 What is printed is kept beside what it was read as (``evidence``); what has no column is kept in ``details``;
-what could not be read is ``None`` and named in ``problems``. Nothing is guessed, corrected or dropped: a value
-here is what the service said, and whether it can be true is the question of the next step.
+what could not be read is ``None`` and named in ``problems``. Nothing is guessed, corrected or dropped: a
+value here is what the service said, and whether it can be true is the question of the next step.
 """
+
+from __future__ import annotations  # the steps come before the records they share
 
 import math
 import re
@@ -116,32 +118,41 @@ class Invoice:
 def parse(endpoint: Endpoint, body: bytes) -> Invoice:
     """Read a stored reply; raises ``ParseError`` when it holds no result in a documented shape."""
     answer = _ANSWERS[endpoint.parser](business_result(endpoint, body))
-    problems = list(answer.problems)
-    values: dict[str, Any] = {}
-    evidence: dict[str, FieldEvidence] = {}
-    for name, keys in answer.columns.items():
-        printed = next((answer.printed[key] for key in keys if key in answer.printed), None)
-        if printed is None:
-            continue
-        evidence[name] = printed
-        values[name] = _READERS.get(name, _as_text)(printed.text)
-        if values[name] is None and not _says_nothing(name, printed.text):
-            problems.append(Problem("VALUE_UNPARSABLE", name, printed.text))
-    lines, unpaired = _lines(answer.rows)
+    evidence = _evidence(answer)
+    values = {name: _READERS.get(name, _as_text)(printed.text) for name, printed in evidence.items()}
+    lines, line_problems = _lines(answer.rows)
     consumed = {printed.key for printed in evidence.values()}
     left_over = {key: printed for key, printed in answer.printed.items() if key not in consumed}
-    # Columns of lines stay in the details as well: what is printed in them is kept nowhere else.
-    details = {**answer.details, **{key: printed.text for key, printed in left_over.items()}}
     return Invoice(
         endpoint=endpoint.name,
         kind=_kind(answer),
         kind_text=answer.kind_text,
         lines=lines,
         evidence={**left_over, **evidence},
-        details=details,
-        problems=(*problems, *answer.unpaired, *unpaired),
+        # Columns of lines stay in the details as well: what is printed in them is kept nowhere else.
+        details=_details(answer.details, left_over),
+        problems=(*_unread(evidence, values), *answer.problems, *line_problems),
         **{**values, **_header_rate(values, lines, answer)},
     )
+
+
+def _evidence(answer: _Answer) -> dict[str, FieldEvidence]:
+    """For each column the first of its keys that is printed."""
+    chains = {name: [key for key in keys if key in answer.printed] for name, keys in answer.columns.items()}
+    return {name: answer.printed[keys[0]] for name, keys in chains.items() if keys}
+
+
+def _unread(evidence: Mapping[str, FieldEvidence], values: Mapping[str, Any]) -> list[Problem]:
+    return [
+        Problem("VALUE_UNPARSABLE", name, printed.text)
+        for name, printed in evidence.items()
+        if values[name] is None and not _says_nothing(name, printed.text)
+    ]
+
+
+def _details(around: Mapping[str, Any], left_over: Mapping[str, FieldEvidence]) -> dict[str, Any]:
+    texts = {f"item:{key}" if key in around else key: printed.text for key, printed in left_over.items()}
+    return {**around, **texts}
 
 
 # ── one answer, whatever its schema ──
@@ -160,7 +171,6 @@ class _Answer:
     rows: tuple[_Row, ...] = ()
     details: Mapping[str, Any]
     problems: tuple[Problem, ...] = ()
-    unpaired: tuple[Problem, ...] = ()
 
 
 def _printed(value: Any) -> str | None:
@@ -175,7 +185,7 @@ def _printed(value: Any) -> str | None:
 def _kind(answer: _Answer) -> InvoiceKind | None:
     if answer.kind_text is None:
         return None
-    return answer.kinds.get(plain(answer.kind_text).zfill(2), InvoiceKind.OTHER)
+    return answer.kinds.get(plain(answer.kind_text).lower().zfill(2), InvoiceKind.OTHER)
 
 
 # ── ocr_invoice: twelve flat fields ──
@@ -274,9 +284,12 @@ INTSIG_KINDS: Mapping[str, InvoiceKind] = {
 }
 
 
+_NO_PROBLEMS: tuple[Problem, ...] = ()
+
+
 def _intsig_invoice(result: Mapping[str, Any]) -> _Answer:
     printed, extras = _items(result.get("item_list"))
-    rows, unpaired = _product_rows(result.get("product_list"))
+    rows, unpaired = _product_rows(result.get("product_list")), _NO_PROBLEMS
     if not rows:
         rows, unpaired = _paired_rows(printed)
     kind_text = _printed(result.get("type"))
@@ -288,7 +301,7 @@ def _intsig_invoice(result: Mapping[str, Any]) -> _Answer:
         printed=printed,
         rows=rows,
         details={**around, **({"items": extras} if extras else {})},
-        unpaired=unpaired,
+        problems=unpaired,
     )
 
 
@@ -302,14 +315,15 @@ def _items(item_list: Any) -> tuple[dict[str, FieldEvidence], list[Any]]:
             extras.extend([item] if item is not None and not _is_empty(item) else [])
         else:
             printed[one.key] = one
-            more = {
-                name: item[name] for name in item if name not in _ITEM_KEYS and item[name] not in ("", None)
-            }
+            more = _beside(item, one)
             extras.extend([{"key": one.key, **more}] if more else [])
     return printed, extras
 
 
-_ITEM_KEYS = frozenset({"key", "value", "position", "confidence"})
+def _beside(item: Mapping[str, Any], one: FieldEvidence) -> dict[str, Any]:
+    """What an item holds beyond its evidence: JD's label, unknown keys, a place or confidence of no use."""
+    kept = {"key", "value"} | {name for name in ("confidence", "position") if getattr(one, name) is not None}
+    return {name: value for name, value in item.items() if name not in kept and value not in ("", None, [])}
 
 
 def _is_empty(item: Any) -> bool:
@@ -362,9 +376,10 @@ def _paired_rows(printed: Mapping[str, FieldEvidence]) -> tuple[tuple[_Row, ...]
     if columns and not agreed:
         text = ", ".join(f"{name} {max(_counts(column))}" for name, column in columns.items())
         return (), (Problem("LINES_NOT_PAIRED", "lines", text),)
-    cells = {name: _split(text, max(agreed)) for name, text in columns.items()}
-    count = max(agreed, default=0)
-    return tuple({name: column[row] for name, column in cells.items()} for row in range(count)), ()
+    count = min(agreed, default=0)
+    cells = {name: _split(text, count) for name, text in columns.items()}
+    rows = ({name: column[row] for name, column in cells.items()} for row in range(count))
+    return tuple(row for row in rows if any(text.strip() for text in row.values())), ()
 
 
 def _counts(text: str) -> set[int]:
@@ -380,10 +395,10 @@ def _split(text: str, count: int) -> list[str]:
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
-def _product_rows(product_list: Any) -> tuple[tuple[_Row, ...], tuple[Problem, ...]]:
+def _product_rows(product_list: Any) -> tuple[_Row, ...]:
     """Rows that the service has aligned itself: objects, or lists of keyed items."""
     rows = [_product_row(row) for row in product_list] if isinstance(product_list, list) else []
-    return tuple(row for row in rows if row), ()
+    return tuple(row for row in rows if row)
 
 
 def _product_row(row: Any) -> _Row:
@@ -444,7 +459,8 @@ def _header_rate(values: Mapping[str, Any], lines: tuple[Line, ...], answer: _An
     header = values.get("tax_rate_text")
     column = answer.printed.get(INTSIG_LINE_COLUMNS["tax_rate_text"])
     texts = [line.tax_rate_text for line in lines] or (column.text.split() if column else [])
-    rates = {plain(text) for text in texts if text} | set(_RATE_BREAK.split(header.strip()) if header else ())
+    printed = [*texts, *(_RATE_BREAK.split(header) if header else ())]
+    rates = {plain(text) for text in printed if text}
     text = header or (next(iter(rates)) if len(rates) == 1 else None)
     distinct = {rate(one) for one in rates}
     return {"tax_rate_text": text, "tax_rate": distinct.pop() if len(distinct) == 1 else None}
@@ -469,21 +485,21 @@ _LABEL = re.compile(r"^(?:NO|№)[.:]?(?=[0-9])")
 
 
 def _as_date(text: str) -> date | None:
-    bare = unicodedata.normalize("NFKC", text).strip()
-    match = _DATE_BLANKS.fullmatch(bare) or _DATE.fullmatch(plain(bare))
+    spaced = unicodedata.normalize("NFKC", text).strip()
+    match = _SPACED.fullmatch(spaced) or _DIVIDED.fullmatch(plain(spaced)) or _SOLID.fullmatch(plain(spaced))
     if match is None:
         return None
     try:
-        return date(int(match["y"]), int(match["m"]), int(match["d"]))
+        return date(*map(int, match.groups()))
     except ValueError:
         return None
 
 
-_DATE_BLANKS = re.compile(r"(?P<y>[0-9]{4})\s+(?P<m>[0-9]{1,2})\s+(?P<d>[0-9]{1,2})")
-_DATE = re.compile(
-    r"(?P<y>[0-9]{4})(?:[年./-](?P<m>[0-9]{1,2})[月./-](?P<d>[0-9]{1,2})|(?P<m2>[0-9]{2})(?P<d2>[0-9]{2}))日?"
-    r"(?:T?[0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?"
+_SPACED = re.compile(r"([0-9]{4})\s+([0-9]{1,2})\s+([0-9]{1,2})")
+_DIVIDED = re.compile(
+    r"([0-9]{4})[年./-]([0-9]{1,2})[月./-]([0-9]{1,2})日?(?:T?[0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?"
 )
+_SOLID = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})日?")
 
 
 def _as_flag(text: str) -> bool | None:
