@@ -266,6 +266,11 @@ class _Traffic:
             return Stop("killed", "the task was stopped; answers in flight were kept")
         return self._stop
 
+    @property
+    def halted(self) -> bool:
+        """Whether a call that was reserved must not leave any more; the end of the budget lets it."""
+        return self.stop is not None and self.stop.reason != "budget"
+
     def end(self, stop: Stop) -> None:
         with self._lock:
             if self._stop is None:
@@ -581,7 +586,7 @@ class _Batch:
     def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:
         desk = self._desk
         left = desk.ledger.take_slot(desk.account)
-        while left > 0 and not self._traffic.stop:
+        while left > 0 and not self._traffic.halted:
             step = min(left, 15.0)
             desk.pause(step)
             left -= step
@@ -589,7 +594,7 @@ class _Batch:
                 desk.ledger.renew(claim)
         keep = desk.policy.budget.keep_remaining
         begun = None
-        if not self._traffic.stop:
+        if not self._traffic.halted:
             begun = desk.ledger.begin(
                 claim,
                 desk.account,

@@ -58,11 +58,9 @@ class Memory:
             raise StorageError(f"{uri}: the storage is away")
         return content
 
-    def sources(self) -> list[Source]:
-        return [
-            Source(uri, len(content), hashlib.sha256(content).hexdigest())
-            for uri, content in self.files.items()
-        ]
+    def sources(self) -> Sequence[Source]:
+        etags = {uri: hashlib.sha256(content).hexdigest() for uri, content in self.files.items()}
+        return [Source(uri, len(self.files[uri]), etag) for uri, etag in etags.items()]
 
 
 class Service:
