@@ -1,8 +1,8 @@
 """``python -m airflow_provider_jdocr.server``: the OCR service on a port.
 
-The account it knows comes from ``JDOCR_SERVER_KEY`` and ``JDOCR_SERVER_SECRET`` in the environment, never from
-the command line, which every user of the machine can read. It is ready when ``GET /-/health`` answers 200.
-Other machines are served over TLS only. Exit code 2: it was asked for something that cannot be.
+The account it knows comes from ``JDOCR_SERVER_KEY`` and ``JDOCR_SERVER_SECRET`` in the environment, never
+from the command line, which every user of the machine can read. It is ready when ``GET /-/health`` answers
+200. Other machines are served over TLS only. Exit code 2: it was asked for something that cannot be.
 """
 
 import argparse

@@ -3,14 +3,15 @@
 ``POST /jdai/ocr_invoice``  JDCLOUD2-HMAC-SHA256 headers, or appkey/timestamp/sign in the query; raw bytes.
 ``POST /INTSIG/invoice``    appkey/timestamp/sign in the query; base64 text, or as ``body_encoding`` says.
 
-A call goes through, in this order: size of the body (413 beyond the bound, unread) · signature, clock, nonce
-(JDCLOUD2: the gateway's 401; appkey: 10001, 10004, 10041, 10042, 10045–10047) · calls a second (10043) · pack
-(10010) and day (10040) · body encoding, emptiness, size, format (the endpoint's business codes) · room for one
-more reading (10020) · the engine. Nothing is charged until the engine has answered; from then on the call is on
-the bill, whoever still listens. A picture that is no invoice is billed, one that cannot be read is not.
+A call goes through, in this order: size of the body (413 beyond the bound, unread) · signature, clock,
+nonce (JDCLOUD2: the gateway's 401; appkey: 10001, 10004, 10041, 10042, 10045–10047) · calls a second
+(10043) · pack (10010) and day (10040) · body encoding, emptiness, size, format (the endpoint's business
+codes) · room for one more reading (10020) · the engine. Nothing is charged until the engine has answered;
+from then on the call is on the bill, whoever still listens. A picture that is no invoice is billed, one
+that cannot be read is not.
 
-``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR, what behaviour holds, how
-                    many calls are on the bill, and replies counted by code.
+``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR, what behaviour holds,
+                    how many pictures are being read, how many are on the bill, replies by code.
 
 From loopback only:
 
@@ -65,7 +66,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Reads a picture. ``read`` runs in several threads at once and raises Unreadable for what it cannot open."""
+    """Reads a picture. ``read`` runs in several threads and raises Unreadable for what it cannot open."""
 
     name: str
 
@@ -209,8 +210,8 @@ class Service:
         for (name, code), count in sorted(self._replies.items()):
             replies[name][code] = count
         note = {"note": STUB_NOTE} if self._engine.name == "stub" else {}
-        head: Json = {"status": "ok", "engine": self._engine.name, **note}
-        return head | {"behaviour": self.behaviour(), "billed": len(self.bill), "replies": replies}
+        head: Json = {"status": "ok", "engine": self._engine.name, **note, "behaviour": self.behaviour()}
+        return head | {"reading": self._reading, "billed": len(self.bill), "replies": replies}
 
     def _allowance(self) -> Allowance:
         holds = self._now_holds

@@ -2,7 +2,8 @@
 
 A fault applies to the next ``count`` calls, or to the next that match ``endpoint`` or ``sha256`` (of the
 decoded picture). It takes a call that passed signature, rate and quota, except ``close_before_body``, which
-takes a call as it arrives. ``billed`` says whether the call is on the bill; without it, what stands in brackets below.
+takes a call as it arrives. ``billed`` says whether the call is on the bill; without it, what stands in
+brackets below.
 
 In place of the answer, nothing is read:
 

@@ -1,8 +1,9 @@
 """What a caller may use: calls a second, calls a day, calls of a prepaid pack. Time is an argument.
 
 JD does not say how it counts a second, so a service can be told to count it in any of the usual ways. A
-refused call uses nothing. The day begins at the reset time of the reset time zone. The daily count and the pack
-count what was billed; a call in flight holds its place, so that calls at once cannot get past the limit.
+refused call uses nothing. The day begins at the reset time of the reset time zone. The daily count and the
+pack count what was billed; a call in flight holds its place, so that calls at once cannot get past the
+limit.
 """
 
 import math

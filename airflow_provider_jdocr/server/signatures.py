@@ -1,8 +1,8 @@
 """Verifying who calls: JDCLOUD2-HMAC-SHA256 headers and appkey/timestamp/sign, as JD documents them.
 
 Everything is a pure function of the request, the keys and ``now`` (seconds since the epoch), except
-``Nonces``, which remembers what it has seen. A verifier names what is wrong, or gives None. Digests are compared
-in constant time. Nothing of the client's signer is used here: what shares code shares its errors.
+``Nonces``, which remembers what it has seen. A verifier names what is wrong, or gives None. Digests are
+compared in constant time. Nothing of the client's signer is used here: what shares code shares its errors.
 """
 
 import hashlib

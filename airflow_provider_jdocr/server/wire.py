@@ -1,7 +1,8 @@
 """Below HTTP: replies that end the connection, replies that never end, and how much of a body is taken in.
 
 uvicorn offers no way to drop a connection, so its protocol is extended by one thing: a request finds the
-transport of its connection in its scope. For that reason ``uvicorn_config`` is the one way to start the service.
+transport of its connection in its scope. For that reason ``uvicorn_config`` is the one way to start the
+service.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ _SHUTDOWN_SECONDS = 2
 class TransportInScope(H11Protocol):
     """HTTP/1.1 whose requests can reach the connection they came over."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in H11Protocol
+    # H11Protocol narrows the type of asyncio.Protocol in the same way.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
 
