@@ -61,9 +61,7 @@ def main() -> int:
     HOME.mkdir(parents=True)
     truth = json.loads((PICTURES / "truth.json").read_text(encoding="utf-8"))
     key, secret = secrets.token_hex(16), secrets.token_hex(16)
-    say(
-        f"Starting an S3 server and the local OCR service. Everything they and Airflow say goes to {shown(LOG)}."
-    )
+    say(f"Starting an S3 server and the local OCR service; what they and Airflow say goes to {shown(LOG)}.")
     with s3_server(LOG) as s3_url, ocr_service(LOG, key, secret) as ocr_url:
         put_pictures(s3_url, truth)
         stage = Stage(ocr_url, environment(s3_url, ocr_url, key, secret))
