@@ -1,0 +1,70 @@
+"""A server in the place of JD's `ocr_invoice`, as small as can be: it counts calls and answers as it is told."""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+Answer = tuple[int, bytes]
+
+FIELDS = {
+    "invoice_code": "044031900111",
+    "invoice_number": "12345678",
+    "invoice_date": "2019年03月08日",
+    "amount": "100.00",
+    "tax": "13.00",
+    "total": "113.00",
+}
+
+
+def invoice(remain: int = 499) -> Answer:
+    result = {"code": "0", "message": "success", "result": FIELDS}
+    return _reply({"code": "10000", "charge": True, "remain": remain, "msg": "查询成功,扣费", "result": result})
+
+
+def system(code: str, message: str = "") -> Answer:
+    return _reply({"code": code, "charge": False, "msg": message})
+
+
+def _reply(body: dict[str, Any]) -> Answer:
+    return 200, json.dumps(body, ensure_ascii=False).encode()
+
+
+class Service:
+    """Answers on loopback while the `with` block lasts. `answer` may be replaced at any time."""
+
+    def __init__(self) -> None:
+        self.calls: list[bytes] = []
+        self.answer: Callable[[bytes], Answer] = lambda _: invoice()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> "Service":
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                service.calls.append(body)
+                status, content = service.answer(body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+                pass
+
+        return Handler

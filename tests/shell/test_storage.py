@@ -1,0 +1,212 @@
+"""Every storage keeps the same promises, whatever is behind it."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
+from airflow_provider_jdocr.core.sources import Missing, Source, Storage
+from airflow_provider_jdocr.storage import open_storage, split_prefix
+from tests.shell.conftest import Connect
+
+# Folders and files whose order by name is not their order by key, and names that a URL would cut.
+KEYS = ("a.png", "a/1.png", "a/2.png", "a/b/c#d?e.png", "a0.png", "b 1%20.png", "z/发票.png", "zz.png")
+
+Put = Callable[[str, bytes], None]
+
+
+@pytest.fixture(params=["file", "s3", "memory"])
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, Put]]:
+    """A prefix, and how to put a file below it."""
+    yield from request.getfixturevalue(f"{request.param}_place")
+
+
+@pytest.fixture
+def file_place(tmp_path: Path) -> list[tuple[str, Put]]:
+    def put(key: str, content: bytes) -> None:
+        path = tmp_path / "scans" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    (tmp_path / "scans").mkdir()
+    return [(f"file://{tmp_path}/scans/", put)]
+
+
+@pytest.fixture
+def s3_place(s3: Any) -> list[tuple[str, Put]]:
+    def put(key: str, content: bytes) -> None:
+        s3.put_object(Bucket="scans", Key=f"in/{key}", Body=content)
+
+    return [("s3://scans/in/", put)]
+
+
+@pytest.fixture
+def memory_place() -> list[tuple[str, Put]]:
+    """A file system of fsspec, attached to Airflow's object storage as a provider would do."""
+    file_system = MemoryFileSystem()
+    file_system.store.clear()
+    file_system.makedirs("/scans/in", exist_ok=True)
+    attach("memory", fs=file_system)
+    return [("memory://scans/in/", lambda key, content: file_system.pipe_file(f"/scans/in/{key}", content))]
+
+
+def filled(place: tuple[str, Put]) -> tuple[str, Storage]:
+    prefix, put = place
+    for key in KEYS:
+        put(key, key.encode())
+    return prefix, open_storage(prefix)
+
+
+def test_a_listing_is_recursive_and_in_key_order(place: tuple[str, Put]) -> None:
+    prefix, storage = filled(place)
+    assert [source.uri for source in storage.list(prefix, None, None)] == [prefix + key for key in sorted(KEYS)]
+
+
+def test_a_prefix_need_not_end_at_a_folder(place: tuple[str, Put]) -> None:
+    prefix, storage = filled(place)
+    found = [source.uri for source in storage.list(f"{prefix}a/", None, None)]
+    assert found == [f"{prefix}{key}" for key in ("a/1.png", "a/2.png", "a/b/c#d?e.png")]
+    found = [source.uri for source in storage.list(f"{prefix}a", None, None)]
+    assert found == [f"{prefix}{key}" for key in ("a.png", "a/1.png", "a/2.png", "a/b/c#d?e.png", "a0.png")]
+
+
+def test_a_key_range_leaves_out_its_start_and_holds_its_end(place: tuple[str, Put]) -> None:
+    prefix, storage = filled(place)
+    for after, until in product((None, *KEYS, "a/b", "zzz"), (None, *KEYS, "a/b")):
+        edges = [None if edge is None else prefix + edge for edge in (after, until)]
+        wanted = [key for key in sorted(KEYS) if (after is None or key > after) and (until is None or key <= until)]
+        assert [source.uri for source in storage.list(prefix, *edges)] == [prefix + key for key in wanted]
+
+
+def test_what_was_listed_can_be_read_under_its_uri(place: tuple[str, Put]) -> None:
+    prefix, storage = filled(place)
+    for source in storage.list(prefix, None, None):
+        assert storage.read(source.uri).decode() == source.uri.removeprefix(prefix)
+        assert source.size == len(storage.read(source.uri))
+
+
+def test_stat_says_what_the_listing_says(place: tuple[str, Put]) -> None:
+    """Or the ledger would take the same file for another."""
+    prefix, storage = filled(place)
+    for source in storage.list(prefix, None, None):
+        assert storage.stat(source.uri) == source
+
+
+def test_an_overwrite_shows_in_the_listing(place: tuple[str, Put]) -> None:
+    prefix, put = place
+    put("a.png", b"old!")
+    storage = open_storage(prefix)
+    (before,) = storage.list(prefix, None, None)
+    put("a.png", b"new!")
+    (now,) = storage.list(prefix, None, None)
+    assert now != before
+    assert storage.stat(now.uri) == now
+
+
+def test_a_named_file_that_is_not_there_is_missing(place: tuple[str, Put]) -> None:
+    prefix, storage = filled(place)
+    found = storage.stat(f"{prefix}not-there.png")
+    assert isinstance(found, Missing)
+    assert found.code == "MISSING"
+
+
+def test_reading_what_is_gone_is_a_storage_error_and_names_it(place: tuple[str, Put]) -> None:
+    prefix, storage = filled(place)
+    with pytest.raises(StorageError, match=r"gone\.png"):
+        storage.read(f"{prefix}gone.png")
+
+
+def test_key_ranges_hold_every_key_once(place: tuple[str, Put]) -> None:
+    prefix, storage = filled(place)
+    ranges = split_prefix(prefix, every=3)
+    assert len(ranges) == 3
+    found = [source.uri for keys in ranges for source in storage.list(keys["prefix"], keys["after"], keys["until"])]
+    assert found == [prefix + key for key in sorted(KEYS)]
+
+
+def test_an_empty_prefix_has_no_key_ranges(place: tuple[str, Put]) -> None:
+    assert split_prefix(place[0]) == []
+
+
+def test_a_listing_of_many_pages_is_whole(s3: Any) -> None:
+    for number in range(1203):
+        s3.put_object(Bucket="scans", Key=f"many/{number:05}.png", Body=b"")
+    found = list(open_storage("s3://scans/many/").list("s3://scans/many/", "s3://scans/many/00001.png", None))
+    assert [source.uri for source in found] == [f"s3://scans/many/{number:05}.png" for number in range(2, 1203)]
+
+
+def test_a_folder_marker_is_no_image(s3: Any) -> None:
+    s3.put_object(Bucket="scans", Key="in/", Body=b"")
+    s3.put_object(Bucket="scans", Key="in/a.png", Body=b"a")
+    assert [found.uri for found in open_storage("s3://scans/in/").list("s3://scans/in/", None, None)] == [
+        "s3://scans/in/a.png"
+    ]
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_bucket_that_does_not_exist_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="s3://nowhere/in/: there is no such bucket"):
+        list(open_storage("s3://nowhere/in/").list("s3://nowhere/in/", None, None))
+    with pytest.raises(ConfigurationError, match="s3://nowhere/: there is no such bucket"):
+        open_storage("s3://nowhere/").stat("s3://nowhere/a.png")
+    with pytest.raises(AirflowFailException, match="there is no such bucket"):
+        split_prefix("s3://nowhere/in/")
+
+
+def test_a_storage_that_cannot_be_reached_may_be_tried_again(connect: Connect) -> None:
+    connect(
+        "closed",
+        conn_type="aws",
+        login="x",
+        password="a-secret-of-the-test",
+        extra={
+            "endpoint_url": "http://127.0.0.1:9",
+            "region_name": "us-east-1",
+            "config_kwargs": {"retries": {"max_attempts": 0}},
+        },
+    )
+    with pytest.raises(StorageError) as raised:
+        open_storage("s3://scans/in/", "closed").read("s3://scans/in/a.png")
+    assert not raised.value.permanent
+    assert "a-secret-of-the-test" not in str(raised.value)
+
+
+def test_a_connection_that_is_named_must_exist() -> None:
+    with pytest.raises(ConfigurationError, match="storage_conn_id: there is no connection 'nobody'"):
+        open_storage("s3://scans/in/", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("images", "rule"),
+    [
+        ("s3://conn@scans/in/", "storage_conn_id"),
+        ("file://scans/in/", "three slashes"),
+        ("nothing://scans/in/", "no file system for nothing://"),
+        ("in/a.png", "with its scheme"),
+        (42, "a prefix, a glob"),
+    ],
+)
+def test_a_uri_that_cannot_work_is_refused_with_a_way_out(images: Any, rule: str) -> None:
+    with pytest.raises(ConfigurationError, match=rule):
+        open_storage(images)
+
+
+def test_a_local_folder_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> None:
+    prefix = f"file://{tmp_path}/nowhere/"
+    with pytest.raises(ConfigurationError, match="no folder on this machine"):
+        list(open_storage(prefix).list(prefix, None, None))
+
+
+def test_one_list_may_name_files_of_several_storages(s3: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"local")
+    s3.put_object(Bucket="scans", Key="b.png", Body=b"remote")
+    uris = [f"file://{tmp_path}/a.png", "s3://scans/b.png"]
+    storage = open_storage(uris)
+    assert [storage.read(uri) for uri in uris] == [b"local", b"remote"]
+    assert all(isinstance(storage.stat(uri), Source) for uri in uris)
