@@ -119,7 +119,7 @@ def parse(endpoint: Endpoint, body: bytes) -> Invoice:
     """Read a stored reply; raises ``ParseError`` when it holds no result in a documented shape."""
     answer = _ANSWERS[endpoint.parser](business_result(endpoint, body))
     evidence = _evidence(answer)
-    values = {name: _READERS.get(name, _as_text)(printed.text) for name, printed in evidence.items()}
+    values = {name: read_text(name, printed.text) for name, printed in evidence.items()}
     lines, line_problems = _lines(answer.rows)
     consumed = {printed.key for printed in evidence.values()}
     left_over = {key: printed for key, printed in answer.printed.items() if key not in consumed}
@@ -470,6 +470,11 @@ _RATE_BREAK = re.compile(r"[\s,，、;；/]+")
 
 
 # ── texts to values ──
+
+
+def read_text(name: str, text: str) -> Any:
+    """The value that a printed text has in a column of the invoice; None when it has none there."""
+    return _READERS.get(name, _as_text)(text)
 
 
 def _as_text(text: str) -> str | None:
