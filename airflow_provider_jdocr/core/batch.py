@@ -572,15 +572,11 @@ class _Batch:
             return self._not_sent(source, attempt)
         answer = desk.client.send(image.content)
         if isinstance(answer, WireFailure):
-            reading, reply, reached = read_failure(answer), None, answer.reached
+            reading, reply = read_failure(answer), None
         else:
-            reading, reply, reached = (
-                read_reply(desk.account.endpoint, answer.status, answer.body),
-                answer,
-                True,
-            )
+            reading, reply = read_reply(desk.account.endpoint, answer.status, answer.body), answer
         _patiently(desk, lambda: desk.ledger.settle(attempt, desk.account, reading, reply))
-        self._judge(reading, reached=reached)
+        self._judge(reading, reached=reply is not None or reading.verdict is Verdict.IN_DOUBT)
         return reading
 
     def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:
