@@ -1,8 +1,9 @@
 """Everything about an invoice that can be checked for free, before anybody pays by it.
 
-An invoice says most things twice: its kind is in its code, its total is in words, its tax follows from a rate,
-its tax ids carry check digits. A rule that does not hold is a ``Finding`` with a stable code; it may propose a
-repair where exactly one is possible, and never changes a value. Confidence is no rule: it does not find errors.
+An invoice says most things twice: its kind is in its code, its total is in words, its tax follows from a
+rate, its tax ids carry check digits. A rule that does not hold is a ``Finding`` with a stable code; it may
+propose a repair where exactly one is possible, and never changes a value. Confidence is no rule: it does not
+find errors.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +35,7 @@ def reading_version() -> str:
 
 
 class Severity(StrEnum):
-    """``error``: a person must look before the row is used. ``warning``: worth a look. ``info``: good to know."""
+    """``error``: a person must look before the row is used; ``warning``: worth a look; ``info``: no more."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -43,7 +44,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One rule that an invoice breaks. ``proposal`` is a repair for a person to accept; nothing is changed."""
+    """One rule that an invoice breaks. ``proposal`` is a repair that a person may accept."""
 
     code: str
     severity: Severity
@@ -65,7 +66,7 @@ class Rule:
 
 _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
 
-RULES: Mapping[str, Rule] = MappingProxyType(
+CHECKS: Mapping[str, Rule] = MappingProxyType(
     {
         code: Rule(code, severity, meaning)
         for code, severity, meaning in (
@@ -126,7 +127,7 @@ def check(invoice: Invoice, *, today: date) -> tuple[Finding, ...]:
     if _is_no_invoice(invoice):
         what = invoice.kind_text or "nothing"
         return (_finding("NOT_AN_INVOICE", ("kind",), f"The service saw {what} on the picture.", found=what),)
-    return tuple(finding for rule in _CHECKS for finding in rule(invoice, today))
+    return tuple(finding for step in _STEPS for finding in step(invoice, today))
 
 
 def review_status(findings: Iterable[Finding]) -> str:
@@ -144,7 +145,7 @@ def _finding(
     proposal: object = None,
 ) -> Finding:
     texts = [None if value is None else str(value) for value in (found, expected, proposal)]
-    return Finding(code, RULES[code].severity, fields, message, *texts)
+    return Finding(code, CHECKS[code].severity, fields, message, *texts)
 
 
 def _is_no_invoice(invoice: Invoice) -> bool:
@@ -227,21 +228,24 @@ def _kinds(invoice: Invoice, _: date) -> Iterator[Finding]:
         message = "Keep an eye on it: the kind is in no table."
         yield _finding("KIND_UNKNOWN", ("kind",), message, found=invoice.kind_text)
     flag = _flag_of_kind(invoice)
-    if said is not None and flag is not None and flag != (said in _SPECIAL):
+    if said not in _NEITHER and flag is not None and flag != (said in _SPECIAL):
         yield _conflict(invoice, "专票" if flag else "普票")
     if _digits(invoice.number, 20):
-        if said not in (None, InvoiceKind.OTHER, *_DIGITAL):
+        if said not in (*_NEITHER, *_DIGITAL):
             message = "A 20-digit number is a fully digital invoice's."
             yield _finding("KIND_DIFFERS", ("kind", "number"), message, found=said, expected="digital_*")
         return
     told = kind_of_code(invoice.code or "")
-    if told is None or said in (None, InvoiceKind.OTHER, InvoiceKind.BLOCKCHAIN, told):
+    if told is None or said in (*_NEITHER, told):
         return
     if (told in _SPECIAL) != (said in _SPECIAL):
         yield _conflict(invoice, told)
     else:
         message = f"The code says {told}, the service {said}."
         yield _finding("KIND_DIFFERS", ("kind", "code"), message, found=said, expected=told)
+
+
+_NEITHER = (None, InvoiceKind.OTHER, InvoiceKind.BLOCKCHAIN)
 
 
 def _conflict(invoice: Invoice, expected: str) -> Finding:
@@ -260,7 +264,7 @@ def _check_codes(invoice: Invoice, _: date) -> Iterator[Finding]:
     check_code = invoice.check_code
     if check_code is None:
         return
-    if _likely_kind(invoice) in _WITHOUT_CHECK_CODE:
+    if _is_digital(invoice) or _likely_kind(invoice) in _WITHOUT_CHECK_CODE:
         message = "This kind of invoice prints none."
         yield _finding("CHECK_CODE_NOT_EXPECTED", ("check_code",), message, found=check_code)
     elif not _digits(check_code, 20):
@@ -293,17 +297,14 @@ def required_fields(invoice: Invoice) -> tuple[str, ...]:
 
 
 def _required(invoice: Invoice, _: date) -> Iterator[Finding]:
-    unread = {problem.field for problem in invoice.problems}
     for name in required_fields(invoice):
         # What is printed and unreadable is a finding of its own; stars instead of a tax are a value.
-        if getattr(invoice, name) is None and name not in unread and name not in invoice.evidence:
+        if getattr(invoice, name) is None and name not in invoice.evidence:
             message = f"No {name.replace('_', ' ')} was read."
             yield _finding("REQUIRED_FIELD_MISSING", (name,), message)
 
 
-_WRONG_WITHOUT = frozenset(
-    {"issue_date", "amount", "tax", "total", *(n for n in ("code", "number", "check_code"))}
-)
+_NEEDS_A_PERSON = frozenset({"code", "number", "check_code", "issue_date", "amount", "tax", "total"})
 
 
 def _problems(invoice: Invoice, _: date) -> Iterator[Finding]:
@@ -311,7 +312,7 @@ def _problems(invoice: Invoice, _: date) -> Iterator[Finding]:
         code, message = problem.code, f"Read as “{problem.text[:80]}”."
         if code == "LINES_NOT_PAIRED":
             message = f"Lines counted by column: {problem.text}. The columns are kept as they are."
-        elif problem.field not in _WRONG_WITHOUT:
+        elif problem.field not in _NEEDS_A_PERSON:
             code = "DETAIL_UNPARSABLE"
         yield _finding(code, (problem.field,), message, found=problem.text)
     for name, printed in invoice.evidence.items():
@@ -364,6 +365,7 @@ LEGAL_RATES: tuple[Decimal, ...] = tuple(
     for percent in ("0", "1", "1.5", "3", "4", "5", "6", "9", "10", "11", "13", "16", "17")
 )
 _CENT = Decimal("0.01")
+_MOST_LINES = 100
 _LINES_WHEN_UNKNOWN = 3  # rounding of unseen lines was measured to reach two cents
 
 
@@ -419,11 +421,12 @@ def _rates(invoice: Invoice, _: date) -> Iterator[Finding]:
     if amount is None or tax is None or printed - set(LEGAL_RATES):
         return
     tolerance = _CENT * _line_count(invoice)
-    if not _legal(amount, tax, tolerance) and (rate_the_other_way := _legal(tax, amount, tolerance)):
-        yield _swapped(amount, tax, rate_the_other_way)
+    legal = _best_rate(amount, tax, tolerance)
+    if legal is None and amount and (other_way := _best_rate(tax, amount, tolerance)):
+        yield _swapped(amount, tax, other_way)
     elif printed or _says_exempt(invoice):
         yield from _against_printed(amount, tax, printed or {Decimal(0)}, tolerance)
-    elif not _legal(amount, tax, tolerance):
+    elif legal is None:
         yield _no_rate(amount, tax)
 
 
@@ -443,15 +446,15 @@ def _says_exempt(invoice: Invoice) -> bool:
 def _line_count(invoice: Invoice) -> int:
     columns = [invoice.details.get(key) for key in INTSIG_LINE_COLUMNS.values()]
     counted = [len(column.splitlines()) for column in columns if isinstance(column, str)]
-    return len(invoice.lines) or max(counted, default=_LINES_WHEN_UNKNOWN)
+    return min(len(invoice.lines) or max(counted, default=_LINES_WHEN_UNKNOWN), _MOST_LINES)
 
 
-def _legal(amount: Decimal, tax: Decimal, tolerance: Decimal) -> Decimal | None:
-    """A rate above 0 that gives this tax; 0 only for no tax at all."""
-    fitting = [rate for rate in LEGAL_RATES if rate and abs(amount * rate - tax) <= tolerance]
-    if tax == 0:
-        return Decimal(1)
-    return fitting[-1] if fitting else None
+def _best_rate(amount: Decimal, tax: Decimal, tolerance: Decimal) -> Decimal | None:
+    """The legal rate that comes nearest to this tax, within the tolerance; 0 only for no tax at all."""
+    if not tax:
+        return Decimal(0)
+    off = {abs(amount * rate - tax): rate for rate in LEGAL_RATES if rate}
+    return off[min(off)] if min(off) <= tolerance else None
 
 
 def _swapped(amount: Decimal, tax: Decimal, rate: Decimal) -> Finding:
@@ -518,8 +521,7 @@ def _tax_ids(invoice: Invoice, _: date) -> Iterator[Finding]:
 def _tax_id(name: str, tax_id: str) -> Iterator[Finding]:
     if len(tax_id) not in (15, 18, 20):
         yield _finding("TAX_ID_LENGTH", (name,), f"{len(tax_id)} characters.", found=tax_id)
-    elif not (tax_id.isascii() and tax_id.isalnum()) or (len(tax_id) == 18 and set(tax_id) - _ALPHABET):
-        strange = "".join(sorted(set(tax_id) - _ALPHABET))
+    elif strange := _strange_characters(tax_id):
         message = f"Not in the alphabet of tax ids: {strange}."
         proposal = repaired_tax_id(tax_id)
         yield _finding("TAX_ID_CHARACTERS", (name,), message, found=tax_id, proposal=proposal)
@@ -530,6 +532,15 @@ def _tax_id(name: str, tax_id: str) -> Iterator[Finding]:
     elif len(tax_id) == 15 and not _holds_organisation(tax_id[6:]):
         message = "The organisation code's check digit does not hold (a sole trader's id has none)."
         yield _finding("TAX_ID_OLD_CHECK_DIGIT", (name,), message, found=tax_id)
+
+
+def _strange_characters(tax_id: str) -> str:
+    """What no id of this length holds; ids of natural persons (20) may hold any letter."""
+    if len(tax_id) == 18:
+        return "".join(sorted(set(tax_id) - _ALPHABET))
+    head = tax_id[:6] if len(tax_id) == 15 else ""
+    letters = {character for character in head if not character.isdecimal()}
+    return "".join(sorted(letters | set(tax_id) - _ALPHABET - frozenset("IOSVZ")))
 
 
 def _is_valid(tax_id: str) -> bool:
@@ -544,14 +555,22 @@ def _holds_organisation(code: str) -> bool:
 
 
 def repaired_tax_id(tax_id: str) -> str | None:
-    """The one valid id that differs by a single look-alike character; None when there is none, or several."""
+    """The one valid id a look-alike away; None when there is none, or several.
+
+    Away is one character taken for another, or every forbidden letter (O, I, S, Z, V) taken for what it
+    looks like.
+    """
     swaps = {
         f"{tax_id[:place]}{other}{tax_id[place + 1 :]}"
         for place, character in enumerate(tax_id)
         for other in _LOOK_ALIKE.get(character, "")
     }
-    valid = [swap for swap in swaps if len(swap) == 18 and not set(swap) - _ALPHABET and _is_valid(swap)]
+    swaps = swaps | {tax_id.translate(_FORBIDDEN)} - {tax_id}
+    valid = [swap for swap in swaps if len(swap) == 18 and set(swap) <= _ALPHABET and _is_valid(swap)]
     return valid[0] if len(valid) == 1 else None
+
+
+_FORBIDDEN = str.maketrans("OISZV", "0152U")
 
 
 # ── facts that are printed twice ──
@@ -592,7 +611,7 @@ def _printed_total(invoice: Invoice, text: str) -> Iterator[Finding]:
         yield _finding("READINGS_DISAGREE", fields, message, found=invoice.amount, expected=other)
 
 
-_CHECKS: tuple[Callable[[Invoice, date], Iterator[Finding]], ...] = (
+_STEPS: tuple[Callable[[Invoice, date], Iterator[Finding]], ...] = (
     _required,
     _problems,
     _shapes,

@@ -83,7 +83,7 @@ def business_result(endpoint: Endpoint, body: bytes) -> Object:
         layers = _layers(endpoint, _decoded(body))
     except ValueError as error:
         raise ParseError(f"The stored reply is not JSON: {error}", reason="not_json") from None
-    if not layers or not _is_result(endpoint, layers[-1]):
+    if not layers or not _is_result(endpoint, layers):
         raise ParseError("The stored reply holds no result of an invoice.", reason="no_result")
     outer = layers[-2] if len(layers) > 1 else {}
     carried = {key: outer[key] for key in ("cost_time",) if key in outer}
@@ -113,6 +113,7 @@ _RESULT_KEYS: Mapping[str, frozenset[str]] = {
 }
 _ODD_SUCCESS = frozenset({"", "0", "1000", "1001"})
 """Outer codes of JD's own samples that no table holds; a success where a result is inside."""
+_LAYER_KEYS = frozenset({"msg", "message", "result"})
 _MOST_LAYERS = 4
 
 
@@ -122,14 +123,22 @@ def _layers(endpoint: Endpoint, root: Any) -> list[dict[str, Any]]:
     inner = _unquoted(root)
     while isinstance(inner, dict) and len(found) < _MOST_LAYERS:
         found.append(inner)
-        if _is_result(endpoint, inner):
+        if _is_result(endpoint, found):
             break
         inner = _unquoted(inner.get("result"))
     return found
 
 
-def _is_result(endpoint: Endpoint, layer: Object) -> bool:
-    return not _RESULT_KEYS[endpoint.parser].isdisjoint(layer)
+def _is_result(endpoint: Endpoint, layers: list[dict[str, Any]]) -> bool:
+    """Whether the innermost layer is a result: by its keys, or by its place under the service's own success.
+
+    By its place even without a key that is known, or without any: then nothing was recognised.
+    """
+    innermost = layers[-1]
+    if not _RESULT_KEYS[endpoint.parser].isdisjoint(innermost):
+        return True
+    success = len(layers) > 1 and _code_text(layers[-2]) == _SUCCESS[endpoint.parser]
+    return success and _LAYER_KEYS.isdisjoint(innermost)
 
 
 def _unquoted(value: Any) -> Any:
@@ -175,7 +184,7 @@ def _inner(endpoint: Endpoint, layers: list[dict[str, Any]]) -> Code | None:
     """The outermost failure, or success where a result is; None where no layer says anything."""
     declared = False
     for layer in layers:
-        here = _is_result(endpoint, layer)
+        here = layer is layers[-1] and _is_result(endpoint, layers)
         text = "" if here and endpoint.parser == "ocr_invoice" else _code_text(layer)
         code = _row(endpoint, text)
         declared = declared or code.verdict is Verdict.SUCCESS
