@@ -450,7 +450,9 @@ class Ledger:
         self._ensure_account(account)
         with self._slots.begin() as db:
             now = self._clock_expression()
-            interval = 1.0 / (sa.literal(account.qps, sa.Double) * _account.c.factor)
+            interval = (
+                sa.literal((1.0 + pacing.ARRIVAL_JITTER_SECONDS) / account.qps, sa.Double) / _account.c.factor
+            )
             start = sa.case((_account.c.next_slot_at > now, _account.c.next_slot_at), else_=now)
             statement = (
                 _account.update()

@@ -21,6 +21,10 @@ from zoneinfo import ZoneInfo
 from airflow_provider_jdocr.core.errors import Verdict
 from airflow_provider_jdocr.core.replies import Reading
 
+ARRIVAL_JITTER_SECONDS = 0.02
+"""How unevenly calls arrive that leave evenly. A service that counts the calls of any one second sees one too
+many of them unless as many slots as it allows take a second and this much more.
+"""
 SLOWEST_FACTOR = 0.05
 RECOVERY_PER_ANSWER = 0.02
 SLOW_DOWN_AT_MOST_EVERY_SECONDS = 2.0
