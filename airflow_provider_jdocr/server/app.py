@@ -66,13 +66,14 @@ log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Reads a picture. ``read`` runs in several threads and raises Unreadable for what it cannot open."""
+    """Reads a picture. ``read`` runs in several threads and raises Unreadable for what it cannot open.
+
+    An engine that has to load something has a method ``warm`` as well.
+    """
 
     name: str
 
     def read(self, picture: bytes) -> Reading: ...
-
-    def warm(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,9 @@ class Service:
         return self._clock() + self._clock_offset
 
     async def warm(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._engine.warm)
+        """Have the engine load what it needs; the port is open afterwards only."""
+        if warm := getattr(self._engine, "warm", None):
+            await asyncio.get_running_loop().run_in_executor(self._readers, warm)
 
     def close(self) -> None:
         self._readers.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""A client of the OCR service as a reader of JD's pages would write it, and the service on a port of this machine.
+"""The OCR service on a port of this machine, and a client of it as a reader of JD's pages would write it.
 
-The signing is spelled out here once more, from the description and for this one request: neither the package's
-signer nor the service's verifier has a part in it.
+The signing is spelled out here once more, from the description and for this one request: neither the
+package's signer nor the service's verifier has a part in it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ JPEG = b"\xff\xd8\xff\xe0"
 PNG = b"\x89PNG\r\n\x1a\n"
 BMP = b"BM"
 
-_TIMEOUT_SECONDS = 10
+_TIMEOUT_SECONDS = 30
 _READ = {
     "vat_invoice_daima": "3700081650",
     "vat_invoice_haoma": "01599485",
@@ -156,12 +156,12 @@ def serving(engine: Engine, **settings: Any) -> Iterator[Running]:
     assert not thread.is_alive()
 
 
-def wait_for(url: str, alive: Callable[[], bool] = lambda: True) -> None:
+def wait_for(url: str, alive: Callable[[], bool] = lambda: True, verify: bool | str = True) -> None:
     """Until the service answers; the socket accepts at once, so the first request does the waiting."""
     ends = time.monotonic() + _TIMEOUT_SECONDS
     while alive() and time.monotonic() < ends:
         try:
-            if requests.get(f"{url}/-/health", timeout=_TIMEOUT_SECONDS).status_code == 200:
+            if requests.get(f"{url}/-/health", timeout=_TIMEOUT_SECONDS, verify=verify).ok:
                 return
         except requests.ConnectionError:
             threading.Event().wait(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -12,13 +13,17 @@ from typing import Any
 
 import pytest
 import requests
+from starlette.types import ASGIApp, Message
 
+from airflow_provider_jdocr.server.app import Settings, create_app
 from tests.server.app_client import (
     BMP,
     INTSIG,
     JPEG,
+    KEY,
     OCR,
     PNG,
+    SECRET,
     Book,
     Running,
     send_alone,
@@ -354,3 +359,40 @@ def test_latency_is_added_to_every_answer(service: Running) -> None:
     # The caller has left; the work goes on and is billed.
     assert service.ocr(PICTURE).json()["code"] == "10000"
     assert len(service.bill()) == 2
+
+
+@pytest.mark.parametrize(
+    ("caller", "status"), [("10.1.2.3", 403), ("::ffff:10.1.2.3", 403), ("::1", 200), ("127.0.0.9", 200)]
+)
+def test_the_bill_and_the_controls_are_for_this_machine_only(caller: str, status: int) -> None:
+    app = create_app(Settings(KEY, SECRET), Book())
+    assert _status(app, "GET", "/-/bill", caller) == status
+    assert _status(app, "POST", "/-/behave", caller) == status
+    assert _status(app, "GET", "/-/health", caller) == 200
+
+
+def _status(app: ASGIApp, method: str, path: str, caller: str) -> int:
+    """What a caller of another address would be answered; a test's own connection is always from loopback."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+        "client": (caller, 1),
+    }
+
+    async def call() -> None:
+        await app(scope, receive, send)
+
+    asyncio.run(call())
+    status: int = sent[0]["status"]
+    return status
