@@ -33,7 +33,7 @@ WAREHOUSE = HOME / "warehouse.db"
 DAG = "invoices_to_warehouse"
 BUCKET, PREFIX = "invoices", "inbox/"
 ENDPOINTS = ("ocr_invoice", "intsig_invoice")
-DAG_RUN_SECONDS = 240.0
+DAG_RUN_SECONDS = 900.0
 _FINDINGS = """
 SELECT sha256, jdocr_findings.code, severity, message
 FROM jdocr_findings JOIN jdocr_documents USING (document_id)
@@ -149,7 +149,11 @@ def say_findings(endpoint: str, names: Mapping[str, str]) -> None:
 
 def put_pictures(s3_url: str, truth: Sequence[Mapping[str, Any]]) -> None:
     say(f"Putting {len(truth)} pictures into s3://{BUCKET}/{PREFIX}")
-    keys = {"aws_access_key_id": "demo", "aws_secret_access_key": "demo", "region_name": "us-east-1"}
+    keys = {
+        "aws_access_key_id": "demo-key",
+        "aws_secret_access_key": "demo-secret",
+        "region_name": "us-east-1",
+    }
     s3 = boto3.client("s3", endpoint_url=s3_url, **keys)
     s3.create_bucket(Bucket=BUCKET)
     for specimen in truth:
@@ -163,11 +167,21 @@ def environment(s3_url: str, ocr_url: str, key: str, secret: str) -> dict[str, s
     account = {"conn_type": "jdocr", "login": key, "password": secret, "host": ocr_url}
     ledger = {"conn_type": "sqlite", "host": str(HOME / "ledger.db")}
     warehouse = {"conn_type": "sqlite", "host": str(WAREHOUSE)}
-    store = {"conn_type": "aws", "login": "demo", "password": "demo", "extra": {"endpoint_url": s3_url}}
+    store = {
+        "conn_type": "aws",
+        "login": "demo-key",
+        "password": "demo-secret",
+        "extra": {"endpoint_url": s3_url},
+    }
     connections = {
         f"JDOCR_{endpoint.upper()}": {
             **account,
-            "extra": {"endpoint": endpoint, "ledger_conn_id": "demo_ledger"},
+            "extra": {
+                "endpoint": endpoint,
+                "ledger_conn_id": "demo_ledger",
+                # Reading takes a second or two here, and much longer when the machine is busy elsewhere.
+                "read_timeout_seconds": 180,
+            },
         }
         for endpoint in ENDPOINTS
     } | {"DEMO_LEDGER": ledger, "WAREHOUSE_DEFAULT": warehouse, "AWS_DEFAULT": store}
