@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +24,7 @@ from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, Line
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Number:
     """A column ``NUMERIC(precision, scale)`` that takes values of at most ``digits`` significant digits."""
 
@@ -32,11 +34,11 @@ class Number:
     rounds: bool = False
     """Whether more decimals than ``scale`` are cut; money and rates with more of them were misread."""
 
-    @property
+    @cached_property
     def step(self) -> Decimal:
         return Decimal(1).scaleb(-self.scale)
 
-    @property
+    @cached_property
     def limit(self) -> Decimal:
         return Decimal(1).scaleb(self.digits - self.scale)
 
@@ -155,12 +157,26 @@ def rows_of(document: Document) -> Rows:
         "invoice_key": key,
         **header,
         "line_count": len(lines),
-        "evidence": {name: _evidence(each) for name, each in invoice.evidence.items()} if invoice else {},
-        "details": storable(invoice.details) if invoice else {},
+        "evidence": encoded(
+            {name: _evidence(each) for name, each in invoice.evidence.items()} if invoice else {}
+        ),
+        "details": encoded(invoice.details if invoice else {}),
         "doubtful": doubtful,
         "review_status": "review" if doubtful else "clear",
     }
     return Rows(row, tuple(lines), tuple(findings))
+
+
+def encoded(value: Any) -> str:
+    """``value`` as JSON that every database takes, with Chinese as it is."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(storable(value), ensure_ascii=False)
+    # Looked for in the finished text, because a walk through every value costs more than all the rest.
+    if "\\u0000" in text or _UNSTORABLE.search(text):
+        return json.dumps(storable(value), ensure_ascii=False)
+    return text
 
 
 def storable(value: Any) -> Any:
@@ -250,8 +266,8 @@ def _fitted(value: Decimal, number: Number, name: str) -> tuple[Decimal | None, 
 
 def _evidence(evidence: FieldEvidence) -> dict[str, Any]:
     return {
-        "text": _text(evidence.text),
-        "key": _text(evidence.key),
-        "confidence": storable(evidence.confidence),
-        "position": storable(evidence.position),
+        "text": evidence.text,
+        "key": evidence.key,
+        "confidence": evidence.confidence,
+        "position": evidence.position,
     }

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
@@ -69,6 +69,15 @@ class _SqliteNumeric(UserDefinedType[float]):
         return f"NUMERIC({self.precision}, {self.scale})"
 
 
+class _Jsonb(UserDefinedType[Any]):
+    """``JSONB`` by name: what is bound here is encoded already, and once is enough."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "JSONB"
+
+
 class Moment(TypeDecorator[datetime]):
     """An aware time in UTC; SQLite keeps its text without the offset."""
 
@@ -92,20 +101,20 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """JSON that a person can read and search: JSONB in PostgreSQL, else text with Chinese as it is."""
+    """JSON that a person can read and search. Takes text that is JSON already, or anything else to encode."""
 
     impl = sa.Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.JSONB())
+            return dialect.type_descriptor(_Jsonb())
         return dialect.type_descriptor(
             mysql.LONGTEXT() if dialect.name in ("mysql", "mariadb") else sa.Text()
         )
 
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        return value if dialect.name == "postgresql" else json.dumps(value, ensure_ascii=False)
+    def process_bind_param(self, value: Any, _dialect: sa.Dialect) -> str:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     def process_result_value(self, value: Any, _dialect: sa.Dialect) -> Any:
         return json.loads(value) if isinstance(value, str) else value

@@ -195,7 +195,7 @@ class Warehouse:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _lock(self, db: sa.Connection) -> None:
-        """A write to the one row of meta, by which loads take turns; in SQLite it takes the database's write lock."""
+        """A write to the one row of meta, by which loads take turns; in SQLite, the file's write lock."""
         meta = self.tables.meta
         db.execute(meta.update().where(meta.c.id == 1).values(schema_version=meta.c.schema_version))
         _checked_version(self.tables, db)

@@ -55,7 +55,7 @@ INVOICE = Invoice(
     evidence={"total": FieldEvidence("￥113.11", "vat_invoice_total", 0.984, (1.0, 2.0, 3.5, 4.0))},
     details={"image_angle": 90, "售后": ["未知", None]},
 )
-OTHERS = {
+OTHERS: dict[str, Any] = {
     "issue_date": date(2026, 2, 28),
     "amount": Decimal("100.11"),
     "tax": Decimal("13.02"),
@@ -181,8 +181,18 @@ def test_a_fully_digital_invoice_is_one_invoice_by_its_twenty_digits_alone(
 
 @pytest.mark.parametrize(
     ("code", "number"),
-    [(None, None), (CODE, None), (None, NUMBER), (CODE[:-1], NUMBER), (CODE, NUMBER[:-1]), (CODE, DIGITAL)]
-    + [(None, DIGITAL[:-1]), (CODE, "1234567O"), (CODE, "１２３４５６７８"), ("", "")],
+    [
+        (None, None),
+        (CODE, None),
+        (None, NUMBER),
+        (CODE[:-1], NUMBER),
+        (CODE, NUMBER[:-1]),
+        (CODE, DIGITAL),
+        (None, DIGITAL[:-1]),
+        (CODE, "1234567O"),
+        (CODE, "１２３４５６７８"),
+        ("", ""),
+    ],
 )
 def test_a_document_without_a_readable_key_is_a_document_row_only_and_for_review(
     code: str | None, number: str | None, warehouse: Warehouse, engine: sa.Engine
@@ -270,7 +280,8 @@ def test_a_document_that_disagrees_overwrites_nothing_and_puts_both_up_for_revie
 def test_a_fact_that_only_one_document_has_is_no_disagreement(
     warehouse: Warehouse, engine: sa.Engine
 ) -> None:
-    nothing = replace(INVOICE, **dict.fromkeys(KEY_FACTS))
+    empty: dict[str, Any] = dict.fromkeys(KEY_FACTS)
+    nothing = replace(INVOICE, **empty)
     warehouse.load([document("a", nothing), document("b")])
     assert conflicts(warehouse, engine) == set()
     assert row(warehouse, engine, "invoices")["total"] == Decimal("113.11")
