@@ -65,7 +65,7 @@ _VARIANTS = str.maketrans(
     "零零壹贰叁肆伍陆柒捌玖贰贰贰贰叁叁叁叁陆拾佰仟万亿圆圆圆整",
 )
 _LABEL = re.compile(r"^(?:价税合计)?(?:\(大写\))?(?:人民币)?")
-_NOISE = re.compile(rf"^[^{_FIGURES}拾负圆角分]{{1,2}}")  # ⊗ before the words is read as X, @, 8 and others
+_NOISE = re.compile(r"^[^一-鿿]{1,2}")  # ⊗ before the words is read as X, @, 8 and others
 _D = f"[{_FIGURES}]"
 _SECTION = re.compile(f"零?(?:({_D})仟)?零?(?:({_D})佰)?零?(?:({_D}?)拾)?零?({_D})?")
 _AMOUNT = re.compile(

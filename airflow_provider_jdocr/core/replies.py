@@ -138,7 +138,8 @@ def _is_result(endpoint: Endpoint, layers: list[dict[str, Any]]) -> bool:
     if not _RESULT_KEYS[endpoint.parser].isdisjoint(innermost):
         return True
     success = len(layers) > 1 and _code_text(layers[-2]) == _SUCCESS[endpoint.parser]
-    return success and _LAYER_KEYS.isdisjoint(innermost)
+    unknown = _row(endpoint, _code_text(innermost)).source == "unknown"
+    return success and unknown and _LAYER_KEYS.isdisjoint(innermost)
 
 
 def _unquoted(value: Any) -> Any:
