@@ -27,9 +27,9 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def first_column(document: str, heading: str) -> list[list[str]]:
-    """The rows of the table whose first heading is this one, without its head."""
-    table = text(ROOT / "docs" / document).split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
+def rows_of_table(document: str, head: str) -> list[list[str]]:
+    """The rows of the table whose head begins like this."""
+    table = text(ROOT / "docs" / document).split(f"\n{head}", 1)[1].split("\n\n", 1)[0]
     rows = [line.strip("|").split("|") for line in table.splitlines()[2:]]
     return [[cell.strip() for cell in row] for row in rows]
 
@@ -53,12 +53,12 @@ def test_every_documented_key_reaches_the_row_or_its_details(endpoint: str) -> N
 
 
 def test_every_verdict_is_explained() -> None:
-    rows = first_column("errors.md", "verdict")
+    rows = rows_of_table("errors.md", "| verdict |")
     assert {row[0].strip("`") for row in rows} == set(Verdict)
 
 
 def test_every_extra_of_the_connection_is_explained_with_its_default() -> None:
-    rows = {row[0].strip("`"): row[1].strip("`") for row in first_column("connection.md", "extra")}
+    rows = {row[0].strip("`"): row[1].strip("`") for row in rows_of_table("connection.md", "| extra | default |")}
     assert set(rows) == EXTRAS
     names = {"service": "signing_service"}
     defaults = {field.name: field.default for field in fields(Account) if field.default is not MISSING}
