@@ -176,7 +176,15 @@ class Service:
         if change.reset:
             self._start_afresh()
         given = change.model_dump(
-            include={"qps", "window", "daily_limit", "total_limit", "body_encoding", "remain"},
+            include={
+                "qps",
+                "window",
+                "daily_limit",
+                "total_limit",
+                "reset_time",
+                "body_encoding",
+                "remain",
+            },
             exclude_none=True,
         )
         if change.latency is not None:
@@ -348,30 +356,15 @@ class Service:
         log.info("%s %s %s", call.endpoint.name, code, call.request_id)
 
     def _in_place_of_the_answer(self, call: Call, fault: Fault) -> Response:
-        status = fault.status_code
         match fault.fault:
             case "busy":
                 return self._refuse(call, "10020")
             case "code":
                 return self._send(call, self._any_code(call, fault))
             case "status" if not fault.empty:
-                return self._gateway(call, status, fault.msg or "as told", fault.word)
+                return self._gateway(call, fault.status_code, fault.msg or "as told", fault.word)
         self._count(call, fault.fault)
-        match fault.fault:
-            case "status":
-                return Response(status_code=status)
-            case "redirect":
-                return Response(status_code=status, headers={"location": fault.location})
-            case "html_502":
-                page = f"<html><body><h1>{status} Bad Gateway</h1></body></html>"
-                return Response(page, status, media_type="text/html")
-            case "garbage":
-                return Response(b"\x00\xff\xfe not json", media_type="application/json")
-            case "huge":
-                return StreamingResponse(blanks(fault.bytes), media_type="application/json")
-            case "chunk_forever":
-                return StreamingResponse(blanks_for_ever(fault.wait_seconds), media_type="application/json")
-        return HangUp(reset=fault.how == "reset")
+        return _raw_reply(fault)
 
     def _any_code(self, call: Call, fault: Fault) -> Answer:
         name, code = call.endpoint.name, fault.code if fault.code is not None else ""
@@ -403,6 +396,26 @@ class Service:
                 text = bytes(whole.body)
                 return Response(text[: len(text) // 2], media_type="application/json")
         return whole
+
+
+def _raw_reply(fault: Fault) -> Response:
+    """A reply that has nothing of JD's shapes."""
+    status = fault.status_code
+    match fault.fault:
+        case "status":
+            return Response(status_code=status)
+        case "redirect":
+            return Response(status_code=status, headers={"location": fault.location})
+        case "html_502":
+            page = f"<html><body><h1>{status} Bad Gateway</h1></body></html>"
+            return Response(page, status, media_type="text/html")
+        case "garbage":
+            return Response(b"\x00\xff\xfe not json", media_type="application/json")
+        case "huge":
+            return StreamingResponse(blanks(fault.bytes), media_type="application/json")
+        case "chunk_forever":
+            return StreamingResponse(blanks_for_ever(fault.wait_seconds), media_type="application/json")
+    return HangUp(reset=fault.how == "reset")
 
 
 def _respelled(envelope: Json, fault: Fault) -> Json:

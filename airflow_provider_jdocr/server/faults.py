@@ -39,6 +39,7 @@ A connection is closed in order, or with ``how: reset`` by a reset.
 """
 
 from collections.abc import Mapping
+from datetime import time
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -182,6 +183,7 @@ class Behave(BaseModel):
 
     ``reset`` first brings back everything as it was at the start: behaviour, bill, counts, nonces.
     ``clock_offset_seconds`` moves the clock of the service: a signature leaves its window, a day ends.
+    A ``reset_time`` later than now makes it yesterday, for which nothing was billed yet.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -194,5 +196,6 @@ class Behave(BaseModel):
     total_limit: int | None = Field(default=None, ge=-1)
     body_encoding: Encoding | None = None
     remain: RemainShown | None = None
+    reset_time: time | None = None
     clock_offset_seconds: float | None = None
     faults: tuple[Fault, ...] | None = None

@@ -9,7 +9,9 @@ import http.client
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -239,6 +241,14 @@ def test_after_the_daily_limit_nothing_is_billed_until_the_reset(service: Runnin
     service.clock.now += 86_400
     assert service.intsig(PICTURE).json()["remainTimes"] == 1
     assert len(service.bill()) == 3
+
+
+def test_a_reset_a_minute_away_gives_new_calls_a_minute_later(service: Running) -> None:
+    in_beijing = datetime.fromtimestamp(service.clock() + 60, ZoneInfo("Asia/Shanghai"))
+    service.behave(daily_limit=1, reset_time=in_beijing.strftime("%H:%M:%S"))
+    assert [service.ocr(PICTURE).json()["code"] for _ in range(2)] == ["10000", "10040"]
+    service.clock.now += 60
+    assert [service.ocr(PICTURE).json()["code"] for _ in range(2)] == ["10000", "10040"]
 
 
 def test_an_empty_pack_wants_to_be_topped_up(service: Running) -> None:
