@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     mask_secret,
 )
 from requests.utils import get_environ_proxies, select_proxy
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from airflow_provider_jdocr.core import parsing
 from airflow_provider_jdocr.core.account import Account, account_from_parts
@@ -27,6 +27,7 @@ from airflow_provider_jdocr.core.errors import (
     ImageRejected,
     InDoubt,
     JdOcrError,
+    LedgerUnavailable,
     QuotaExhausted,
     ServiceError,
     Verdict,
@@ -63,8 +64,13 @@ class JdOcrHook(BaseHook):
 
     def get_ledger(self) -> Ledger:
         """The ledger that the connection names, its tables created where they were missing."""
-        ledger = Ledger(self._ledger_database.engine())
-        ledger.create()
+        try:
+            ledger = Ledger(self._ledger_database.engine())
+            ledger.create()
+        except DBAPIError as error:
+            reason = str(error.orig).strip().partition("\n")[0]
+            message = f"The ledger cannot be opened: {reason}. Nothing is sent without it."
+            raise LedgerUnavailable(message) from error
         return ledger
 
     def recognize(self, image: str | bytes | Path, *, storage_conn_id: str | None = None) -> Invoice:

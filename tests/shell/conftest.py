@@ -1,4 +1,6 @@
-"""An Airflow home of the test session's own, connections by environment, and the servers that the shell talks to."""
+"""An Airflow home of the test session's own, connections by environment, and the servers that the shell
+talks to.
+"""
 
 import json
 import os
@@ -76,10 +78,18 @@ def s3(s3_server: str, connect: Connect) -> Any:
 
     requests.post(f"{s3_server}/moto-api/reset", timeout=10).raise_for_status()
     connect(
-        "aws_default", conn_type="aws", login="x", password="y", extra={"endpoint_url": s3_server, "region_name": "us-east-1"}
+        "aws_default",
+        conn_type="aws",
+        login="x",
+        password="y",
+        extra={"endpoint_url": s3_server, "region_name": "us-east-1"},
     )
     client = boto3.client(
-        "s3", endpoint_url=s3_server, aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1"
+        "s3",
+        endpoint_url=s3_server,
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
+        region_name="us-east-1",
     )
     client.create_bucket(Bucket="scans")
     yield client

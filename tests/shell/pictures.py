@@ -8,7 +8,7 @@ from PIL import Image
 
 def picture(number: int) -> bytes:
     content = BytesIO()
-    Image.new("RGB", (120, 80), (number % 256, number // 256 % 256, 7)).save(content, "PNG")
+    Image.new("RGB", (240, 160), (number % 256, number // 256 % 256, 7)).save(content, "PNG")
     return content.getvalue()
 
 

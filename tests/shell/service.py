@@ -1,4 +1,6 @@
-"""A server in the place of JD's `ocr_invoice`, as small as can be: it counts calls and answers as it is told."""
+"""A server in the place of JD's `ocr_invoice`, as small as can be: it counts calls and answers as it is
+told.
+"""
 
 import json
 import threading
@@ -10,18 +12,26 @@ from typing import Any
 Answer = tuple[int, bytes]
 
 FIELDS = {
-    "invoice_code": "044031900111",
-    "invoice_number": "12345678",
-    "invoice_date": "2019年03月08日",
-    "amount": "100.00",
-    "tax": "13.00",
-    "total": "113.00",
+    "code": "044031900111",
+    "invoice_no": "12345678",
+    "invoice_date": "20190308",
+    "invoice_type": "10",
+    "invoice_amount": "100.00",
+    "tax_amount": "13.00",
+    "total_amount": "113.00",
+    "buyer_name": "买方",
+    "buyer_tax_no": "",
+    "saler_name": "卖方",
+    "saler_tax_no": "",
+    "verify_code": "08277904119363653442",
 }
 
 
 def invoice(remain: int = 499) -> Answer:
-    result = {"code": "0", "message": "success", "result": FIELDS}
-    return _reply({"code": "10000", "charge": True, "remain": remain, "msg": "查询成功,扣费", "result": result})
+    result = {"code": 0, "message": "success", "request_id": "r", "result": FIELDS}
+    return _reply(
+        {"code": "10000", "charge": True, "remain": remain, "msg": "查询成功,扣费", "result": result}
+    )
 
 
 def system(code: str, message: str = "") -> Answer:
@@ -48,6 +58,9 @@ class Service:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 

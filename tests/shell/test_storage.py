@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk.io import attach
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # has no types
 
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
@@ -65,7 +65,9 @@ def filled(place: tuple[str, Put]) -> tuple[str, Storage]:
 
 def test_a_listing_is_recursive_and_in_key_order(place: tuple[str, Put]) -> None:
     prefix, storage = filled(place)
-    assert [source.uri for source in storage.list(prefix, None, None)] == [prefix + key for key in sorted(KEYS)]
+    assert [source.uri for source in storage.list(prefix, None, None)] == [
+        prefix + key for key in sorted(KEYS)
+    ]
 
 
 def test_a_prefix_need_not_end_at_a_folder(place: tuple[str, Put]) -> None:
@@ -80,7 +82,9 @@ def test_a_key_range_leaves_out_its_start_and_holds_its_end(place: tuple[str, Pu
     prefix, storage = filled(place)
     for after, until in product((None, *KEYS, "a/b", "zzz"), (None, *KEYS, "a/b")):
         edges = [None if edge is None else prefix + edge for edge in (after, until)]
-        wanted = [key for key in sorted(KEYS) if (after is None or key > after) and (until is None or key <= until)]
+        wanted = [
+            key for key in sorted(KEYS) if (after is None or key > after) and (until is None or key <= until)
+        ]
         assert [source.uri for source in storage.list(prefix, *edges)] == [prefix + key for key in wanted]
 
 
@@ -126,7 +130,9 @@ def test_key_ranges_hold_every_key_once(place: tuple[str, Put]) -> None:
     prefix, storage = filled(place)
     ranges = split_prefix(prefix, every=3)
     assert len(ranges) == 3
-    found = [source.uri for keys in ranges for source in storage.list(keys["prefix"], keys["after"], keys["until"])]
+    found = [
+        source.uri for keys in ranges for source in storage.list(keys["prefix"], keys["after"], keys["until"])
+    ]
     assert found == [prefix + key for key in sorted(KEYS)]
 
 
@@ -138,7 +144,9 @@ def test_a_listing_of_many_pages_is_whole(s3: Any) -> None:
     for number in range(1203):
         s3.put_object(Bucket="scans", Key=f"many/{number:05}.png", Body=b"")
     found = list(open_storage("s3://scans/many/").list("s3://scans/many/", "s3://scans/many/00001.png", None))
-    assert [source.uri for source in found] == [f"s3://scans/many/{number:05}.png" for number in range(2, 1203)]
+    assert [source.uri for source in found] == [
+        f"s3://scans/many/{number:05}.png" for number in range(2, 1203)
+    ]
 
 
 def test_a_folder_marker_is_no_image(s3: Any) -> None:
