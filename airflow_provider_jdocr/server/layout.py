@@ -156,7 +156,7 @@ PEOPLE_LABELS = {
     "payee": re.compile(r"收\s*款\s*人\s*[:;.]?\s*"),
     "reviewer": re.compile(r"复\s*核\s*人?\s*[:;.]\s*|^复\s*核$"),
     "drawer": re.compile(r"开\s*票\s*人\s*[:;.]\s*|^开\s*票\s*人$"),
-    "seal": re.compile(r"销\s*[售货貨]?\s*[方单]\s*位?\s*[:;.]?\s*\(?章?\)?"),
+    "seal": re.compile(r"销.{0,3}[方位]\s*[:;.]"),
 }
 COLUMN_NAMES = {
     "goods": re.compile(r"货物或应税劳务|应税劳务|服务名称|项目名称|货物名称"),
@@ -193,7 +193,9 @@ def _starts_label(word: Word) -> bool:
 
 # --- the page ---
 
-SPLIT_AT = re.compile(r"发票代码|发票号码|开票日期\s*[:;]|校验码\s*[:;]|(?:收款人|复核人?|开票人)\s*[:;]")
+SPLIT_AT = re.compile(
+    r"发票代码|发票号码|开票日期\s*[:;]|校验码\s*[:;]|(?:收款人|复核人?|开票人|销.{0,3}[方位])\s*[:;]"
+)
 
 
 def _prepared(words: Iterable[Word]) -> list[Word]:
@@ -312,11 +314,11 @@ class Page:
 
     @cached_property
     def right(self) -> float:
-        """The table's right edge: the tax column and the cipher reach to it."""
+        """The table's right edge, about: the tax column and the cipher reach to it. What begins beyond is margin."""
         edges = [
             word.right for word in (*self.row(self.sums_y), *self.cipher) if word.left < 0.93 * self.width
         ]
-        return max(edges) + self.line if edges else float(self.width)
+        return max(edges) if edges else float(self.width)
 
     @cached_property
     def note_left(self) -> float:
@@ -651,7 +653,7 @@ def _body(page: Page) -> list[Word]:
     between = [
         word
         for word in page.printed
-        if page.table_y + 0.55 * page.line < word.y < page.sums_y - 0.6 * page.line and word.x < page.right
+        if page.table_y + 0.55 * page.line < word.y < page.sums_y - 0.6 * page.line and word.left < page.right
     ]
     return [piece for word in between if word.plain not in ("合", "计", "合计") for piece in _apart(word)]
 
@@ -772,13 +774,16 @@ def _rest(page: Page) -> dict[str, Found | None]:
 def _remarks(page: Page) -> Found | None:
     """What stands right of 备注, without the seal that is pressed over it."""
     top, bottom = page.words_y + 0.8 * page.line, page.footer_y - 0.8 * page.line
-    words = _within(page, top, bottom, page.note_left - 0.3 * page.line, page.right)
+    words = _within(page, top, bottom, page.note_left - 0.3 * page.line, page.width)
     seal = [word for word in words if re.search(r"专用章|用章$", word.plain)]
     ids = {_narrow(word.text) for word in page.words if word.y > page.words_y and "识别号" not in word.plain}
     kept = [
         word
         for word in words
-        if word not in seal and word.score > 0.6 and not (_narrow(word.text) in ids and _looks_like_id(word))
+        if word not in seal
+        and word.left < page.right
+        and word.score > 0.6
+        and not (_narrow(word.text) in ids and _looks_like_id(word))
     ]
     if not kept:
         return None
@@ -797,7 +802,8 @@ def _noted_check_code(remarks: Found | None) -> Found | None:
 
 def _page_number(page: Page) -> Found | None:
     """第三联：发票联 …, printed downwards at the right edge."""
-    right = sorted((w for w in page.printed if w.left > page.width * 0.9), key=lambda w: w.y)
+    narrow = (word for word in page.printed if word.right - word.left < 1.6 * page.line)
+    right = sorted((word for word in narrow if word.left > page.right), key=lambda w: w.y)
     match = re.search(r"第.联[::]?.{2}联", "".join(word.text.strip() for word in right).translate(WIDE))
     return Found(match.group(), tuple(right)) if match else None
 

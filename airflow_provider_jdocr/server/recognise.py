@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["OcrEngine", "ReadField", "Reading", "StubEngine", "Unreadable"]
 
 MOST_PIXELS = 60_000_000
+# The longer side of what text is looked for on, in pixels: smaller pictures are enlarged, larger ones only cost time.
+LEAST_SIDE, MOST_SIDE = 1120, 1280
 TRUTH_KEY = "jdocr-truth"
 
 
@@ -82,19 +84,35 @@ class OcrEngine:
             params={
                 "Global.log_level": "critical",
                 "Global.use_cls": False,
+                # Short words need not be padded as far as the default does: a fifth less work.
+                "Rec.rec_img_shape": [3, 48, 160],
+                # Text is looked for on a smaller copy, a third less work; it is read from the picture itself.
+                "Det.limit_type": "max",
+                "Det.limit_side_len": MOST_SIDE,
                 "EngineConfig.onnxruntime.intra_op_num_threads": self._threads,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
 
     def _words(self, pixels: "Pixels") -> list[Word]:
-        with self._lock:
-            seen = self._ocr(pixels)
+        seen, scale = self._seen(pixels)
         if seen.boxes is None:
             return []
-        boxes = [tuple(float(value) for point in box for value in point) for box in seen.boxes]
+        boxes = [tuple(float(value) / scale for point in box for value in point) for box in seen.boxes]
         red = _pressed(pixels, boxes)
         return upright(zip(seen.txts, (float(score) for score in seen.scores), boxes, red, strict=True))
+
+    def _seen(self, pixels: "Pixels") -> tuple[Any, float]:
+        """What the OCR saw, and by how much the picture was enlarged for it."""
+        import cv2
+
+        scale = max(1.0, LEAST_SIDE / max(pixels.shape[:2]))
+        if scale > 1:
+            pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).astype(
+                np.uint8
+            )
+        with self._lock:
+            return self._ocr(pixels), scale
 
     def _upright(self, pixels: "Pixels") -> tuple[int, "Pixels", list[Word]]:
         """The picture as it came, or turned, if only then an invoice is seen. Upright pictures are read once."""
@@ -176,7 +194,7 @@ def _red_blobs(pixels: "Pixels", step: int = 4) -> list[tuple[int, int, int, int
     red = _red(pixels)
     rows, columns = red.shape[0] // step, red.shape[1] // step
     coarse = red[: rows * step, : columns * step].reshape(rows, step, columns, step).any(axis=(1, 3))
-    thick = cv2.dilate(coarse.astype(np.uint8), np.ones((3, 3), dtype=np.uint8))
+    thick = cv2.dilate(np.asarray(coarse, dtype=np.uint8), np.ones((3, 3), dtype=np.uint8))
     _, _, stats, _ = cv2.connectedComponentsWithStats(thick)
     return [(int(x) * step, int(y) * step, int(w) * step, int(h) * step) for x, y, w, h, _ in stats[1:]]
 
