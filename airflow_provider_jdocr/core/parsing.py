@@ -312,7 +312,7 @@ def _items(item_list: Any) -> tuple[dict[str, FieldEvidence], list[Any]]:
     for item in item_list if isinstance(item_list, list) else [item_list]:
         one = _item(item)
         if one is None or one.key in printed:
-            extras.extend([item] if item is not None and not _is_empty(item) else [])
+            extras.extend([] if _is_empty(item) else [item])
         else:
             printed[one.key] = one
             more = _beside(item, one)
@@ -327,7 +327,8 @@ def _beside(item: Mapping[str, Any], one: FieldEvidence) -> dict[str, Any]:
 
 
 def _is_empty(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("value") in ("", None)
+    value = item.get("value") if isinstance(item, dict) else item
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _item(item: Any) -> FieldEvidence | None:
