@@ -234,6 +234,8 @@ _attempt = _Attempt()
 
 
 class _Connection(HTTPConnection):
+    _signed_query = ""
+
     def request(
         self,
         method: str,
@@ -244,12 +246,17 @@ class _Connection(HTTPConnection):
     ) -> None:
         own = dict(headers or {})
         query = own.pop(_QUERY_HEADER, "")
+        self._signed_query = f"?{query}" if query else ""
         if self.sock is None:
             self.connect()
         # Otherwise the connect timeout would bound the upload of the whole picture.
         self.timeout = _attempt.send_timeout_seconds
         _attempt.reached = True
-        super().request(method, f"{url}?{query}" if query else url, body, own, **options)
+        super().request(method, url, body, own, **options)
+
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        # urllib3 keeps what request() was given, and logs it when a reply's headers are malformed.
+        super().putrequest(method, url + self._signed_query, *args, **kwargs)
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
@@ -359,10 +366,10 @@ def _failure(error: BaseException, *, reached: bool) -> WireFailure:
         for kind, code in (_REACHED if reached else _NEVER_REACHED)
         if any(isinstance(cause, kind) for cause in causes)
     )
-    # http.client has no class of its own for a proxy that refuses the tunnel.
-    if code == "tls_handshake" and any(type(cause) is OSError for cause in causes):
-        return WireFailure("connection_refused", False, "the proxy refused the tunnel")
-    return WireFailure(code, reached, _described(causes[-1]))
+    through = (
+        "at the proxy: " if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes) else ""
+    )
+    return WireFailure(code, reached, through + _described(causes[-1]))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
