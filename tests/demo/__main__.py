@@ -131,8 +131,12 @@ def report(endpoint: str, truth: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def say_differences(comparison: Comparison) -> None:
-    wrong = comparison.differences
-    say(f"\n  {comparison.fields - len(wrong)} of {comparison.fields} fields are what the picture shows.")
+    wrong = [found for found in comparison.differences if not found.in_blanks_only]
+    blanks = len(comparison.differences) - len(wrong)
+    right = comparison.fields - len(comparison.differences)
+    say(
+        f"\n  {right} of {comparison.fields} fields are what the picture shows, {blanks} more but for blanks."
+    )
     if wrong:
         say(table(("picture", "field", "shows", "row"), ((d.file, d.field, d.printed, d.row) for d in wrong)))
 

@@ -3,6 +3,7 @@
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -28,6 +29,10 @@ class Difference:
     printed: str
     row: str
 
+    @property
+    def in_blanks_only(self) -> bool:
+        return bool(self.field) and "".join(self.printed.split()) == "".join(self.row.split())
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -40,7 +45,7 @@ class Comparison:
 
 
 def query(warehouse: Path, statement: str, *values: object) -> list[dict[str, Any]]:
-    with sqlite3.connect(f"file:{warehouse}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{warehouse}?mode=ro", uri=True)) as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute(statement, values)]
 
@@ -72,7 +77,7 @@ def same(truth: Any, value: Any) -> bool:
         return truth is value
     if isinstance(truth, bool):
         return truth == bool(value)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float):  # SQLite gives whole money as an int
         try:
             return Decimal(str(truth)) == Decimal(str(value))
         except InvalidOperation:
@@ -81,10 +86,10 @@ def same(truth: Any, value: Any) -> bool:
 
 
 def cell(value: object) -> str:
-    """A value of the warehouse as it is printed: money with its two decimals, nothing for NULL."""
+    """A value of the warehouse on one line: numbers of the header are money, nothing stands for NULL."""
     if value is None:
         return ""
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, int | float) else " ".join(str(value).split())
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
