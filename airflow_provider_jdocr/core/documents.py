@@ -2,7 +2,7 @@
 
 - What a column cannot hold exactly is left empty and named in a finding; a quantity or unit price with more
   decimals than its column is rounded and named. Nothing changes in silence; ``evidence`` has what is printed.
-- A document with a readable business key belongs to an invoice; one without has a finding that says so.
+- A document with a readable business key belongs to an invoice; one without has a finding that says why.
 - A document that the service failed, or whose answer cannot be parsed, is a row all the same: it was paid.
 """
 
@@ -122,8 +122,9 @@ def document_id(identity: Identity) -> str:
 
 def invoice_key(code: str | None, number: str | None) -> str | None:
     """``code:number`` of a coded invoice, the 20 digits alone of a fully digital one, else None."""
-    if not code:
-        return number if number and _LONG_NUMBER.fullmatch(number) else None
+    if number and _LONG_NUMBER.fullmatch(number):
+        # Code and number read as one text have twenty digits, too.
+        return None if code and number.startswith(code) else number
     key = f"{code}:{number}"
     return key if _CODE_AND_NUMBER.fullmatch(key) else None
 
@@ -211,10 +212,15 @@ def _about_the_whole(document: Document, key: str | None) -> Iterable[Finding]:
     elif invoice is None:
         if not any(each.code == PARSE_FAILED for each in document.findings):
             yield finding(PARSE_FAILED, "the answer is in the ledger, but holds no result that can be read")
-    elif key is None:
+    elif key is None and not any(map(_explains_no_key, document.findings)):
         found = f"{invoice.code or ''}:{invoice.number or ''}"
         message = "code and number are not those of an invoice: this document has no invoice row"
         yield finding(NO_INVOICE_KEY, message, ("code", "number"), found=_text(found))
+
+
+def _explains_no_key(finding: Finding) -> bool:
+    about = {"code", "number"} & {*finding.fields} or finding.code == "NOT_AN_INVOICE"
+    return finding.severity is Severity.ERROR and bool(about)
 
 
 def _header(invoice: Invoice | None) -> tuple[dict[str, Any], list[Finding]]:

@@ -16,6 +16,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ from airflow_provider_jdocr.core.documents import (
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
 from airflow_provider_jdocr.core.ledger import Identity
 from airflow_provider_jdocr.core.merging import Merged, merge
-from airflow_provider_jdocr.core.tables import Tables
+from airflow_provider_jdocr.core.tables import Json, Tables
 
 SCHEMA_VERSION = 1
 CHUNK_SIZE = 500
@@ -389,16 +390,21 @@ class _Chunk:
         insert = _INSERT[self._db.dialect.name](table)
         keys = [column.name for column in table.primary_key]
         changed = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-        self._db.execute(
-            insert.on_conflict_do_update(
-                index_elements=keys, set_=changed, where=table.c.reviewed_at.is_(None)
-            ),
-            list(rows),
-        )
+        options: dict[str, Any] = {"set_": changed, "where": table.c.reviewed_at.is_(None)}
+        self._write(insert, rows, lambda each: each.on_conflict_do_update(index_elements=keys, **options))
 
     def _insert(self, table: sa.Table, rows: Sequence[_Row]) -> None:
         if rows:
-            self._db.execute(table.insert(), list(rows))
+            self._write(_INSERT[self._db.dialect.name](table), rows, lambda each: each)
+
+    def _write(self, insert: Any, rows: Sequence[_Row], finish: Callable[[Any], Any]) -> None:
+        """One statement for all rows. PostgreSQL gets them as one value: planned once, nothing prepared."""
+        if self._db.dialect.name != "postgresql":
+            self._db.execute(finish(insert), list(rows))
+            return
+        names = list(rows[0])
+        statement = finish(insert.from_select(names, _given_as_json(insert.table, names)))
+        self._db.execute(statement, {"rows": json.dumps(list(rows), ensure_ascii=False, default=str)})
 
     def _report(self, fresh: Mapping[str, Rows], *, inserted: int, updated: int, removed: int) -> LoadReport:
         written = list(fresh.values())
@@ -417,6 +423,18 @@ class _Chunk:
             failed=len(written) - len(read),
             unparsed=sum(rows.document["state"] == "unparsed" for rows in written),
         )
+
+
+def _given_as_json(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
+    """``SELECT … FROM json_to_recordset(:rows)``: the rows of a JSON array, typed as the table's columns."""
+    kinds = {name: table.c[name].type for name in names}
+    given = sa.func.json_to_recordset(sa.cast(sa.bindparam("rows", type_=sa.Text), postgresql.JSON))
+    # JSON within the JSON is text, so that nobody decodes and encodes it on the way.
+    columns = [sa.column(name, sa.Text if isinstance(kind, Json) else kind) for name, kind in kinds.items()]
+    rows = given.table_valued(*columns, name="given").render_derived(with_types=True)
+    return sa.select(
+        *(sa.cast(rows.c[name], Json) if isinstance(kinds[name], Json) else rows.c[name] for name in names)
+    )
 
 
 def _supersedes(row: _Row, before: _Row) -> bool:

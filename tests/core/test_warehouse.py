@@ -187,7 +187,7 @@ def test_a_fully_digital_invoice_is_one_invoice_by_its_twenty_digits_alone(
         (None, NUMBER),
         (CODE[:-1], NUMBER),
         (CODE, NUMBER[:-1]),
-        (CODE, DIGITAL),
+        (CODE, CODE + NUMBER),
         (None, DIGITAL[:-1]),
         (CODE, "1234567O"),
         (CODE, "１２３４５６７８"),
@@ -212,7 +212,13 @@ def test_a_document_without_a_readable_key_is_a_document_row_only_and_for_review
 def test_a_key_is_never_null_and_tells_coded_from_digital() -> None:
     assert invoice_key(CODE, NUMBER) == KEY
     assert invoice_key("1234567890", NUMBER) == f"1234567890:{NUMBER}"
-    assert invoice_key(None, DIGITAL) == invoice_key("", DIGITAL) == DIGITAL
+    assert invoice_key(None, DIGITAL) == invoice_key("", DIGITAL) == invoice_key(CODE, DIGITAL) == DIGITAL
+
+
+def test_one_explanation_for_a_missing_key_is_enough(warehouse: Warehouse, engine: sa.Engine) -> None:
+    shape = Finding("NUMBER_SHAPE", Severity.ERROR, ("number",), "a number has 8 or 20 digits")
+    warehouse.load([document("a", replace(INVOICE, number="123"), shape)])
+    assert [each["code"] for each in rows(warehouse, engine, "findings")] == ["NUMBER_SHAPE"]
 
 
 # --- who may change the invoice's row
