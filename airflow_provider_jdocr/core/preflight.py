@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 MAX_PIXELS = 40_000_000
 """A4 at 600 dpi has 35 million. More in a file of a few megabytes is a bomb, or of no use to a reader."""
 
-_LARGE_PIXELS = 10_000_000
+_LARGE_PIXELS = 2_000_000
 _large_decode = threading.Lock()
 
 

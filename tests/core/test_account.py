@@ -10,7 +10,6 @@ import pytest
 from airflow_provider_jdocr.core.account import EXTRAS, Account, account_from_parts
 from airflow_provider_jdocr.core.errors import ConfigurationError
 
-
 _SECRET = "SK"
 
 
