@@ -50,7 +50,7 @@ LOOKUP_SIZE = 500
 """Keys per look-up statement: within every database's limit on bound parameters."""
 
 CLAIM_SECONDS = 60.0
-SEND_MARGIN_SECONDS = 30.0
+SEND_MARGIN_SECONDS = 10.0
 """How much longer than its timeouts a send may take before the ledger calls it in doubt."""
 
 Resend = Literal["none", "failed", "all"]
@@ -858,7 +858,11 @@ def _is_account(account: Account) -> sa.ColumnElement[bool]:
 
 
 def _send_seconds(account: Account) -> float:
-    return account.connect_timeout_seconds + account.read_timeout_seconds + SEND_MARGIN_SECONDS
+    """The longest that a send can take: two addresses or a handshake to connect to, then the upload, the
+    wait for the headers, and a body that may overrun its deadline by one more read.
+    """
+    timeouts = 2 * account.connect_timeout_seconds + 4 * account.read_timeout_seconds
+    return timeouts + SEND_MARGIN_SECONDS
 
 
 def _digest(*texts: str) -> str:
