@@ -58,7 +58,9 @@ def test_every_verdict_is_explained() -> None:
 
 
 def test_every_extra_of_the_connection_is_explained_with_its_default() -> None:
-    rows = {row[0].strip("`"): row[1].strip("`") for row in rows_of_table("connection.md", "| extra | default |")}
+    rows = {
+        row[0].strip("`"): row[1].strip("`") for row in rows_of_table("connection.md", "| extra | default |")
+    }
     assert set(rows) == EXTRAS
     names = {"service": "signing_service"}
     defaults = {field.name: field.default for field in fields(Account) if field.default is not MISSING}
