@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from functools import cached_property
 from types import MappingProxyType
@@ -138,7 +138,8 @@ def rows_of(document: Document) -> Rows:
     header, findings = _header(document.invoice)
     lines, line_findings = _lines(document.invoice)
     key = invoice_key(header["code"], header["number"])
-    findings = [*document.findings, *findings, *line_findings, *_about_the_whole(document, key)]
+    own = (_storable_finding(each) for each in document.findings)
+    findings = [*own, *findings, *line_findings, *_about_the_whole(document, key)]
     doubtful = review_status(findings) != "clear"
     identity, answer, invoice = document.answer.identity, document.answer, document.invoice
     row = {
@@ -197,6 +198,14 @@ def storable(value: Any) -> Any:
 
 def _text(value: str) -> str:
     return _UNSTORABLE.sub(_REPLACEMENT, value) if _UNSTORABLE.search(value) else value
+
+
+def _storable_finding(each: Finding) -> Finding:
+    texts = {name: getattr(each, name) for name in ("message", "found", "expected", "proposal")}
+    bad: dict[str, Any] = {
+        name: _text(text) for name, text in texts.items() if text and _UNSTORABLE.search(text)
+    }
+    return replace(each, **bad) if bad else each
 
 
 def _state(document: Document) -> str:

@@ -37,6 +37,7 @@ from airflow_provider_jdocr.core.documents import (
     Rows,
     document_id,
     rows_of,
+    storable,
 )
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
 from airflow_provider_jdocr.core.ledger import Identity
@@ -222,7 +223,7 @@ class _Chunk:
         clock: Callable[[], datetime],
     ) -> None:
         self._tables = tables
-        self._also_named = {document_id(each): set(uris) for each, uris in also_named.items()}
+        self._also_named = {document_id(each): set(storable(list(uris))) for each, uris in also_named.items()}
         self._clock = clock
         self._read: dict[str, Rows] = {}
         for document in documents:

@@ -106,6 +106,13 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
+def postgres(postgres_url: str) -> Iterator[sa.Engine]:
+    engine = engine_for(postgres_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
 def warehouse(engine: sa.Engine) -> Warehouse:
     warehouse = Warehouse(engine, clock=Clock())
     warehouse.create()
@@ -564,7 +571,10 @@ def test_characters_that_a_database_refuses_are_replaced_not_fatal(
         evidence={"remarks": FieldEvidence("\x00", "k\x00", float("nan"), None)},
         details={"x\x00": ["\udfff", float("inf"), {"y": "\x00"}]},
     )
-    warehouse.load([document("a", bad, message="\x00", uris=("file:///\udce4.jpg",))])
+    strange = replace(DOUBT, message="\ud800", found="\x00", expected="\udfff")
+    warehouse.load([document("a", bad, strange, message="\x00", uris=("file:///\udce4.jpg",))])
+    warehouse.load([], also_named={identity("a"): ["file:///\udce5\x00.jpg"]})
+    assert row(warehouse, engine, "findings")["found"] == "\ufffd"
     found = row(warehouse, engine, "documents")
     assert found["remarks"] == "a\ufffdb\ufffdc"
     assert found["details"] == {"x\ufffd": ["\ufffd", "inf", {"y": "\ufffd"}]}
@@ -707,6 +717,38 @@ def test_loaders_take_turns_under_stricter_isolation_too(isolation: str, postgre
     engine.dispose()
 
 
+def test_a_load_that_loses_a_race_is_repeated_from_its_start(postgres: sa.Engine) -> None:
+    warehouse = Warehouse(postgres)
+    warehouse.create()
+    races = iter(["40001", "40P01", "23505"])
+
+    @sa.event.listens_for(postgres, "before_cursor_execute", retval=True)
+    def lost(_db: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        if statement.startswith('INSERT INTO "jdocr_findings"') and (state := next(races, None)):
+            return f"DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '{state}'; END $$", ()
+        return statement, parameters
+
+    report = warehouse.load([document("a", INVOICE, DOUBT)])
+    assert next(races, None) is None
+    assert report == LoadReport(considered=1, loaded=1, invoices_inserted=1, review=1)
+    assert len(rows(warehouse, postgres, "invoices")) == len(rows(warehouse, postgres, "findings")) == 1
+
+
+def test_a_load_that_loses_every_race_says_so(postgres: sa.Engine) -> None:
+    warehouse = Warehouse(postgres)
+    warehouse.create()
+
+    @sa.event.listens_for(postgres, "before_cursor_execute", retval=True)
+    def lost(_db: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        if "jdocr_documents" in statement:
+            return "DO $$ BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = '40001'; END $$", ()
+        return statement, parameters
+
+    with pytest.raises(WarehouseError, match="lost") as caught:
+        warehouse.load([document("a")])
+    assert not caught.value.permanent
+
+
 def test_a_review_that_comes_while_a_load_runs_is_not_overwritten(postgres_url: str) -> None:
     engine, reviewer = engine_for(postgres_url), engine_for(postgres_url)
     warehouse = Warehouse(engine)
@@ -757,17 +799,15 @@ def test_two_warehouses_of_one_database_know_nothing_of_each_other(engine: sa.En
     assert other.missing({identity("a"): "a-1"}, "1.1") == [identity("a")]
 
 
-def test_a_schema_of_ones_own(postgres_url: str) -> None:
-    engine = engine_for(postgres_url)
-    with engine.begin() as db:
+def test_a_schema_of_ones_own(postgres: sa.Engine) -> None:
+    with postgres.begin() as db:
         db.execute(sa.text('CREATE SCHEMA "Finance"'))
-    warehouse = Warehouse(engine, schema="Finance")
+    warehouse = Warehouse(postgres, schema="Finance")
     warehouse.create()
     warehouse.create()
     warehouse.load([document("a")])
-    with engine.connect() as db:
+    with postgres.connect() as db:
         assert db.scalar(sa.text('SELECT number FROM "Finance".jdocr_invoices')) == NUMBER
-    engine.dispose()
 
 
 @pytest.mark.parametrize("version", [0, 99])
