@@ -54,7 +54,7 @@ def rate(text: str) -> Decimal | None:
     if value is None or value < 0:
         return None
     fraction = value / 100 if bare.endswith("%") or value >= 1 else value
-    return fraction.quantize(_RATE) if fraction == fraction.quantize(_RATE) else None
+    return Decimal(f"{fraction.normalize():f}") if fraction == fraction.quantize(_RATE) else None
 
 
 # ── words ──
