@@ -1,10 +1,12 @@
 """From words on a page to the fields of an invoice: geometry and labels only, no OCR, no I/O.
 
-`read_layout` takes what an OCR engine saw (words with their corners) and answers the picture's INTSIG type and the
-INTSIG keys that the layout gives. It reads by general rules: a label and what stands behind it, the row of the sum,
-the row in words, columns under their headings, the two parties' blocks (one above the other, or side by side on a
-fully digital invoice). It never repairs a value: what was misread stays misread, for the checks to find. Blanks, the
-currency sign, thousands separators and the mark in front of the words are layout, and dropped.
+`read_layout` takes what an OCR engine saw (words with their corners) and answers the INTSIG type and the
+keys that the layout gives. It reads by general rules: a label and what stands behind it, the row of the
+sums, the row in words, columns under their headings, the two parties' blocks (one above the other, or
+side by side on a fully digital invoice). It never repairs a value: what was misread stays misread, for
+the checks to find. Blanks, the currency sign, thousands separators and the mark in front of the words
+are layout, and dropped. A list is one string with one line for each line of goods, empty where a line
+has nothing in that column.
 """
 
 import math
@@ -78,7 +80,7 @@ def _cut(corners: Sequence[float], first: float, last: float) -> tuple[float, ..
 
 @dataclass(frozen=True, slots=True)
 class ReadField:
-    """One key of the INTSIG answer; `position` is x1,y1 … x4,y4 in the picture, clockwise from the top left."""
+    """One key of the INTSIG answer; `position` is x1,y1 … x4,y4 in the picture, clockwise from top left."""
 
     key: str
     text: str
@@ -199,7 +201,7 @@ SPLIT_AT = re.compile(
 
 
 def _prepared(words: Iterable[Word]) -> list[Word]:
-    """Words apart that stand apart: labels that ran together in a row, characters that stand below each other."""
+    """Takes apart labels that ran together in a row, and characters that stand below each other."""
     return [piece for word in words for whole in _unstacked(word) for piece in _split_at_labels(whole)]
 
 
@@ -314,10 +316,11 @@ class Page:
 
     @cached_property
     def right(self) -> float:
-        """The table's right edge, about: the tax column and the cipher reach to it. What begins beyond is margin."""
-        edges = [
-            word.right for word in (*self.row(self.sums_y), *self.cipher) if word.left < 0.93 * self.width
+        """The table's right edge, about: sums and cipher reach to it. What begins beyond is margin."""
+        sums = [
+            word for word in self.row(self.sums_y) if MONEY.search(word.plain) or STARS.search(word.plain)
         ]
+        edges = [word.right for word in (*sums, *self.cipher)]
         return max(edges) if edges else float(self.width)
 
     @cached_property
@@ -371,7 +374,7 @@ def anchors(words: Iterable[Word]) -> int:
 
 
 def _behind(page: Page, words: Sequence[Word], pattern: re.Pattern[str]) -> list[Word]:
-    """What stands behind the label: the rest of its own box, then its row up to a wide gap or the next label."""
+    """What stands behind the label: the rest of its box, then its row up to a wide gap or a label."""
     for word in words:
         match = pattern.match(word.plain)
         if match is None or not match.end():
@@ -581,7 +584,7 @@ def _after_small(row: Sequence[Word]) -> list[Word]:
 
 
 def _in_words(row: Sequence[Word]) -> Found | None:
-    """The longest run of capitals in the row: whatever stands before it is the mark ⊗, however it was read."""
+    """The longest run of capitals in the row: before it stands the mark ⊗, however it was read."""
     runs = [(word, match) for word in row for match in IN_WORDS.finditer(re.sub(r"\s", " ", word.plain))]
     if not runs:
         return None

@@ -1,8 +1,9 @@
 """Engines that answer what is on a picture: one that reads it, one that only knows it.
 
-Both have `name` and `read(picture) -> Reading`, may be called from several threads, and raise `Unreadable` for bytes
-that are no picture. `OcrEngine` reads with rapidocr, whose models come inside its wheel, and the rules of `layout`;
-it never corrects a value. `StubEngine` answers the truth that a drawn specimen carries in its metadata.
+Both have `name` and `read(picture) -> Reading`, may be called from several threads, and raise
+`Unreadable` for bytes that are no picture. `OcrEngine` reads with rapidocr, whose models come inside its
+wheel, and the rules of `layout`; it never corrects a value. `StubEngine` answers the truth that a drawn
+specimen carries in its metadata.
 """
 
 import io
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["OcrEngine", "ReadField", "Reading", "StubEngine", "Unreadable"]
 
 MOST_PIXELS = 60_000_000
-# The longer side of what text is looked for on, in pixels: smaller pictures are enlarged, larger ones only cost time.
+# The longer side, in pixels, of what text is looked for on: smaller is enlarged, larger only costs time.
 LEAST_SIDE, MOST_SIDE = 1120, 1280
 TRUTH_KEY = "jdocr-truth"
 
@@ -37,8 +38,10 @@ class Unreadable(Exception):  # noqa: N818 - said of the picture, as the service
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an engine saw. Positions are in the upright picture, `width` by `height`, after turning it clockwise by
-    `angle` degrees; a type of "other" means that no invoice was found."""
+    """What an engine saw; a type of "other" means that no invoice was found.
+
+    Positions are in the upright picture, `width` by `height`, after turning it clockwise by `angle` degrees.
+    """
 
     type: str
     fields: tuple[ReadField, ...]
@@ -86,6 +89,7 @@ class OcrEngine:
                 "Global.use_cls": False,
                 # Short words need not be padded as far as the default does: a fifth less work.
                 "Rec.rec_img_shape": [3, 48, 160],
+                "Rec.rec_batch_num": 3,
                 # Text is looked for on a smaller copy, a third less work; it is read from the picture itself.
                 "Det.limit_type": "max",
                 "Det.limit_side_len": MOST_SIDE,
@@ -115,7 +119,7 @@ class OcrEngine:
             return self._ocr(pixels), scale
 
     def _upright(self, pixels: "Pixels") -> tuple[int, "Pixels", list[Word]]:
-        """The picture as it came, or turned, if only then an invoice is seen. Upright pictures are read once."""
+        """The picture as it came, or turned if only then an invoice is seen. An upright one is read once."""
         words = self._words(pixels)
         best = (0, pixels, words)
         if anchors(words) >= 3 or not words:
@@ -175,7 +179,7 @@ def _mostly_red(red: "NDArray[np.bool_]", ink: "NDArray[np.bool_]", box: Sequenc
 
 
 def _stamp(pixels: "Pixels", words: Iterable[Word]) -> ReadField:
-    """Whether the seller's seal is there: a red ring in the lower half, or its words where there is no colour."""
+    """Whether the seller's seal is there: a red ring in the lower half, or its words where all is grey."""
     height, width = pixels.shape[:2]
     for left, top, wide, high in _red_blobs(pixels):
         if 0.07 < wide / width < 0.35 and 0.05 < high / height < 0.4 and top + high / 2 > 0.55 * height:

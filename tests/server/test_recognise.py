@@ -16,7 +16,7 @@ from airflow_provider_jdocr.server.recognise import OcrEngine, Reading, StubEngi
 PICTURES = Path(__file__).parents[1] / "specimens" / "pictures"
 TRUTHS: list[dict[str, Any]] = json.loads((PICTURES / "truth.json").read_text(encoding="utf-8"))
 
-# What the layout gives on every specimen. Not among them: the cipher (only a machine of the tax office needs it) and
+# What the layout gives on every specimen. Not among them: the cipher (only the tax office can read it) and
 # single glyphs that text detection passes over, such as the colon in the margin or the stars of no tax.
 ALWAYS_READ = (
     "vat_invoice_daima",

@@ -1,11 +1,11 @@
 """Draws fictitious Chinese VAT invoices, with their truth beside them and inside them.
 
-    python -m tests.specimens.draw --out DIR [--count N --seed S]     any number of pictures and their truth.json
-    python -m tests.specimens.draw --out DIR --dozen                  the twelve that are committed in pictures/
+    python -m tests.specimens.draw --out DIR [--count N --seed S]    any number, with their truth.json
+    python -m tests.specimens.draw --out DIR --dozen                 the twelve committed in pictures/
 
-`draw` is deterministic: seed and scene decide every pixel. The truth is also kept in the picture's metadata (PNG text
-chunk or JPEG comment, under `jdocr-truth`) for an engine that does not read but answers. The font is that of the
-package manimgx-fonts-cjk.
+`draw` is deterministic: seed and scene decide every pixel. The truth is also kept in the picture's
+metadata (PNG text chunk or JPEG comment, under `jdocr-truth`) for an engine that does not read but
+answers. The font is that of the package manimgx-fonts-cjk.
 """
 
 import argparse
@@ -69,7 +69,7 @@ ROW = 27
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """How the paper looks: the recipe of its facts, the file format, and what a scanner or a camera did to it."""
+    """How the paper looks: the recipe of its facts, the file format, what a scanner or camera did to it."""
 
     recipe: Recipe
     format: Literal["png", "jpeg"] = "png"
@@ -127,7 +127,7 @@ DOZEN: tuple[tuple[str, int, Scene], ...] = (
 def scene_for(seed: int, kind: Kind | None = None) -> Scene:
     """A scene chosen by the seed, of the given kind or any."""
     rng = random.Random(f"scene/{seed}")
-    chosen: Kind = kind or rng.choice(KINDS)
+    chosen: Kind = rng.choice(KINDS) if kind is None else kind
     chances: tuple[tuple[Trait, float], ...] = (
         ("wrapped", 0.3),
         ("discount", 0.2),
@@ -176,7 +176,7 @@ def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 class Sheet:
-    """A white sheet with a pen: text is placed by its middle line, so that values of any size sit on one row."""
+    """A white sheet with a pen: text is placed by its middle line, so any size sits on one row."""
 
     def __init__(self, height: int = HEIGHT) -> None:
         self.image = Image.new("RGB", (WIDTH, height), (254, 254, 252))

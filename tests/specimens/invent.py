@@ -1,8 +1,9 @@
 """Invents the facts of a fictitious VAT invoice: everything is valid, nothing is real.
 
-The same seed and recipe give the same facts. Every party's name says 示例 (example), every tax id passes GB 32100 and
-the organisation code inside it GB 11714, codes and numbers have the shape of their kind, amounts are exact decimals
-that add up, and every tax is amount times rate. The QR payload is the one printed on invoices of that kind.
+The same seed and recipe give the same facts. Every party's name says 示例 (example), every tax id passes
+GB 32100 and the organisation code inside it GB 11714, codes and numbers have the shape of their kind,
+amounts are exact decimals that add up, and every tax is amount times rate. The QR payload is the one
+printed on that kind.
 """
 
 import random
@@ -204,7 +205,8 @@ def tax_id(rng: random.Random, district: str) -> str:
 
 def invent(seed: int, recipe: Recipe) -> Facts:
     """The facts for this seed and recipe, always the same ones."""
-    rng = random.Random(f"{seed}/{recipe.kind}/{recipe.goods}/{sorted(recipe.traits)}")
+    text = f"{seed}/{recipe.kind}/{recipe.goods}/{sorted(recipe.traits)}"
+    rng = random.Random(text)
     place = rng.choice(REGIONS)
     issued = _day(rng, recipe.kind)
     digital = recipe.kind in DIGITAL
@@ -327,7 +329,7 @@ def _cents(value: Decimal) -> Decimal:
 
 
 def canonical_fields(facts: Facts) -> dict[str, str | bool | None]:
-    """What a perfect reading ends with, under the names of an invoice's fields; None is what is not printed."""
+    """What a perfect reading ends with, under the names of an invoice's fields; None: not printed."""
     text: dict[str, str | bool | None] = {
         "kind": facts.kind,
         "code": facts.code,
