@@ -144,8 +144,11 @@ def _finding(
     expected: object = None,
     proposal: object = None,
 ) -> Finding:
-    texts = [None if value is None else str(value) for value in (found, expected, proposal)]
+    texts = [None if value is None else str(value)[:_LONGEST_TEXT] for value in (found, expected, proposal)]
     return Finding(code, CHECKS[code].severity, fields, message, *texts)
+
+
+_LONGEST_TEXT = 500  # the whole of it is in the invoice's evidence
 
 
 def _is_no_invoice(invoice: Invoice) -> bool:

@@ -81,6 +81,7 @@ _FORM = "Check host, `endpoint`, `auth` and `body_encoding` of the connection."
 _TOP_UP = "Buy more calls for this account, then run again: nothing is sent before."
 _TOMORROW = "Wait for the reset (`reset_time`, `reset_timezone`), or raise the account's daily limit."
 _RATE = "Lower `qps` on the connection if this happens often."
+_NETWORK = "Check the host of the connection, the network and the proxy."
 _ADDRESS = "Have this machine's address admitted, or leave by another."
 _SCAN = "Scan or convert the picture again."
 
@@ -169,8 +170,12 @@ _GATEWAY: tuple[_Row, ...] = (
     ("401", "the signature is not accepted (ACCESS_ERROR, UNAUTHENTICATED)", _CONFIG, _SIGN),
     ("403", "this account may not call the interface", _CONFIG, _BUY),
     ("404", "no such interface at this address", _CONFIG, _FORM),
+    ("405", "the address takes no POST", _CONFIG, _FORM),
+    ("407", "a proxy on the way wants credentials", _CONFIG, _NETWORK),
+    ("408", "the request did not arrive in time", _AGAIN),
     ("413", "the request is too large", _FAILED, _SCAN),
     ("414", "the address is too long", _CONFIG, _FORM),
+    ("415", "the content type is not accepted", _CONFIG, _FORM),
     ("429", "too many requests in this minute", _SLOW, _RATE),
     ("500", "internal error of the gateway", _AGAIN),
     ("502", "the service behind the gateway failed", _AGAIN),
@@ -182,7 +187,6 @@ _GATEWAY: tuple[_Row, ...] = (
 
 _CERTIFICATES = "Check the certificates of this machine."
 _PATIENCE = "Raise `read_timeout_seconds` on the connection."
-_NETWORK = "Check the host of the connection, the network and the proxy."
 
 _WIRE: tuple[_Row, ...] = (
     ("name_resolution", "the host's name has no address", _AGAIN, _NETWORK),

@@ -373,7 +373,7 @@ def _paired_rows(printed: Mapping[str, FieldEvidence]) -> tuple[tuple[_Row, ...]
     """Rows from columns that hold one text each, only when all columns count the same number of lines."""
     columns = {name: printed[key].text for name, key in INTSIG_LINE_COLUMNS.items() if key in printed}
     counts = [_counts(text) for text in columns.values()]
-    agreed = set.intersection(*counts) if counts else set()
+    agreed = {count for count in set.intersection(*counts) if count <= _MOST_LINES} if counts else set()
     if columns and not agreed:
         text = ", ".join(f"{name} {max(_counts(column))}" for name, column in columns.items())
         return (), (Problem("LINES_NOT_PAIRED", "lines", text),)
@@ -381,6 +381,9 @@ def _paired_rows(printed: Mapping[str, FieldEvidence]) -> tuple[tuple[_Row, ...]
     cells = {name: _split(text, count) for name, text in columns.items()}
     rows = ({name: column[row] for name, column in cells.items()} for row in range(count))
     return tuple(row for row in rows if any(text.strip() for text in row.values())), ()
+
+
+_MOST_LINES = 1_000  # more is no invoice
 
 
 def _counts(text: str) -> set[int]:
@@ -398,7 +401,8 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 def _product_rows(product_list: Any) -> tuple[_Row, ...]:
     """Rows that the service has aligned itself: objects, or lists of keyed items."""
-    rows = [_product_row(row) for row in product_list] if isinstance(product_list, list) else []
+    fits = isinstance(product_list, list) and len(product_list) <= _MOST_LINES
+    rows = [_product_row(row) for row in product_list] if fits else []
     return tuple(row for row in rows if row)
 
 

@@ -37,11 +37,11 @@ DOCUMENTED = {
         Verdict.AGAIN_ONCE: "40200 90099",
     },
     "gateway": {
-        Verdict.CONFIGURATION: "400 401 403 404 414",
+        Verdict.CONFIGURATION: "400 401 403 404 405 407 414 415",
         Verdict.SETTLE_FAILED: "413",
         Verdict.SLOW_DOWN: "429 RATE_LIMIT_EXCEEDED",
         Verdict.QUOTA_RESET: "QUOTA_EXCEEDED",
-        Verdict.AGAIN: "500 502 503 504",
+        Verdict.AGAIN: "408 500 502 503 504",
     },
     "wire": {
         Verdict.AGAIN: "name_resolution connection_refused connect_timeout tls_handshake",
