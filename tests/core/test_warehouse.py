@@ -442,6 +442,17 @@ def test_an_invoice_whose_source_moved_away_goes_on_from_its_next_document(
     assert row(warehouse, engine, "documents", "b")["review_status"] == "clear"
 
 
+def test_a_document_that_comes_back_does_not_take_the_invoice_from_its_new_source(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    other = replace(INVOICE, number="87654321")
+    warehouse.load([document("a", replace(INVOICE, payee="a"))])
+    warehouse.load([document("b", replace(INVOICE, payee="b"))])
+    warehouse.load([document("a", other, version="1.2")])
+    warehouse.load([document("a", replace(INVOICE, payee="a"), version="1.3")])
+    assert row(warehouse, engine, "invoices")["payee"] == "b"
+
+
 # --- review
 
 
@@ -474,8 +485,16 @@ def test_a_reviewed_invoice_stays_when_its_only_document_moves(
     warehouse.load([document("a")])
     review(warehouse, engine, "approved")
     before = row(warehouse, engine, "invoices")
-    warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
+    report = warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
     assert row(warehouse, engine, "invoices", KEY) == before
+    assert report.invoices_removed == 0
+
+
+def test_a_rejected_invoice_is_no_measure_of_other_documents(warehouse: Warehouse, engine: sa.Engine) -> None:
+    warehouse.load([document("a")])
+    review(warehouse, engine, "rejected")
+    warehouse.load([document("b", replace(INVOICE, total=Decimal("2.00")))])
+    assert conflicts(warehouse, engine) == set()
 
 
 def test_a_reviewed_document_keeps_its_reading_and_is_not_missing(
