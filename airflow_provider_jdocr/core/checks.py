@@ -233,13 +233,13 @@ def _shapes(invoice: Invoice, _: date) -> Iterator[Finding]:
 def _kinds(invoice: Invoice, _: date) -> Iterator[Finding]:
     said = invoice.kind
     if said is InvoiceKind.OTHER:
-        message = "Keep an eye on it: the kind is in no table."
+        message = f"The service calls it {invoice.kind_text}."
         yield _finding("KIND_UNKNOWN", ("kind",), message, found=invoice.kind_text)
     flag = _flag_of_kind(invoice)
     if said not in _NEITHER and flag is not None and flag != (said in _SPECIAL):
         yield _conflict(invoice, "专票" if flag else "普票")
     if _is_digital(invoice):
-        if said not in (*_NEITHER, *_DIGITAL):
+        if _digits(invoice.number, 20) and said not in (*_NEITHER, *_DIGITAL):
             message = "A 20-digit number is a fully digital invoice's."
             yield _finding("KIND_DIFFERS", ("kind", "number"), message, found=said, expected="digital_*")
         return
@@ -279,6 +279,7 @@ def _check_codes(invoice: Invoice, _: date) -> Iterator[Finding]:
         yield _finding("CHECK_CODE_SHAPE", ("check_code",), "Not 20 digits.", found=check_code)
 
 
+_PERHAPS_WITHOUT_CHECK_CODE = _WITHOUT_CHECK_CODE | {InvoiceKind.BLOCKCHAIN, InvoiceKind.OTHER}
 _ALWAYS = ("issue_date", "total", "seller_name", "seller_tax_id")
 _PRINTED_IN_FULL = ("amount", "tax", "buyer_name")
 
@@ -289,13 +290,7 @@ def required_fields(invoice: Invoice) -> tuple[str, ...]:
     fields = ["code"] if _is_number_in_code(invoice) else ["number"]
     fields.extend(_ALWAYS)
     if not _is_digital(invoice):
-        fields.append("code")
-    if not _is_digital(invoice) and kind not in (
-        *_WITHOUT_CHECK_CODE,
-        InvoiceKind.BLOCKCHAIN,
-        InvoiceKind.OTHER,
-    ):
-        fields.append("check_code")
+        fields.extend(["code"] if kind in _PERHAPS_WITHOUT_CHECK_CODE else ["code", "check_code"])
     if kind is not InvoiceKind.ROLL:
         fields.extend(_PRINTED_IN_FULL)
     if kind in _SPECIAL:

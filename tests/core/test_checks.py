@@ -201,6 +201,14 @@ def test_each_required_field_is_missed_by_name(name: str) -> None:
     assert (name,) in [one.fields for one in findings if one.code == "REQUIRED_FIELD_MISSING"]
 
 
+def test_a_piece_of_a_digital_number_returned_as_the_code_is_one_finding_and_the_whole_is_proposed() -> None:
+    whole = replace(GOOD, number=None, code=DIGITAL.number, check_code=None)
+    (finding,) = check(whole, today=TODAY)
+    assert (finding.code, finding.proposal) == ("DIGITAL_NUMBER_AS_CODE", DIGITAL.number)
+    (finding,) = check(replace(whole, code="345678901234"), today=TODAY)
+    assert (finding.code, finding.proposal) == ("DIGITAL_NUMBER_AS_CODE", None)
+
+
 def test_what_a_kind_does_not_print_is_not_missed() -> None:
     assert "code" not in required_fields(DIGITAL)
     assert "check_code" not in required_fields(SPECIAL)
