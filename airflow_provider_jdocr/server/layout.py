@@ -178,7 +178,7 @@ SIDE_LABEL = re.compile(r"[购买方信息销售货貨单位密码区备注]+")
 CAPITALS = "零壹贰叁肆伍陆柒捌玖拾佰仟万亿貳參叄陸萬億〇"
 IN_WORDS = re.compile(rf"(?:\(?负\)?)?[{CAPITALS}][{CAPITALS}圆圓元角分整正]+")
 MONEY = re.compile(r"-?\d[\d,]*\s?\.\s?\d{2}(?!\d)")
-STARS = re.compile(r"\*\s?\*[\s*]*|…+|^\*$")
+STARS = re.compile(r"[*★☆]\s?[*★☆][\s*★☆]*|…+|^[*★☆]$")
 NUMBER = re.compile(r"-?[\d,]+(?:\.\d+)?")
 RATE = re.compile(r"\d{1,2}(?:\.\d)?\s?%|免\s?税|不征税|出口零税率|普通零税率|零税率")
 DAY = re.compile(r"(\d{4})\D{0,3}?(\d{2}|\d(?=\D))\D{0,3}?(\d{2}|\d(?=\D|$))")
@@ -320,7 +320,9 @@ class Page:
         sums = [
             word for word in self.row(self.sums_y) if MONEY.search(word.plain) or STARS.search(word.plain)
         ]
+        headings = [word for word in self.row(self.table_y, 0.6) if COLUMN_NAMES["tax"].search(word.plain)]
         edges = [word.right for word in (*sums, *self.cipher)]
+        edges += [word.right + 2 * self.line for word in headings]
         return max(edges) if edges else float(self.width)
 
     @cached_property
@@ -807,7 +809,7 @@ def _page_number(page: Page) -> Found | None:
     """第三联：发票联 …, printed downwards at the right edge."""
     narrow = (word for word in page.printed if word.right - word.left < 1.6 * page.line)
     right = sorted((word for word in narrow if word.left > page.right), key=lambda w: w.y)
-    match = re.search(r"第.联[::]?.{2}联", "".join(word.text.strip() for word in right).translate(WIDE))
+    match = re.search(r"第.联[:：]?.{2}联", "".join(word.text.strip() for word in right))
     return Found(match.group(), tuple(right)) if match else None
 
 

@@ -175,8 +175,19 @@ def test_currency_sign_commas_and_blanks_are_no_part_of_an_amount(printed: str, 
     assert _read(_instead((940, 580, "¥100.00"), (920, 580, printed)))["total"] == read
 
 
-def test_stars_for_no_tax_are_kept() -> None:
-    assert _read(_instead((1230, 580, "¥13.00"), (1250, 580, "***")))["tax_total"] == "***"
+@pytest.mark.parametrize("stars", ["***", "★★★", "★*★", "* * *", "…"])
+def test_stars_for_no_tax_are_stars_however_they_were_read(stars: str) -> None:
+    assert _read(_instead((1230, 580, "¥13.00"), (1250, 580, stars)))["tax_total"] == "***"
+
+
+def test_text_in_the_margin_is_no_remark_but_names_the_sheet() -> None:
+    margin = [(1330, 560 + 28 * place, char) for place, char in enumerate("第三联：发票联")]
+    said = _read([*WHOLE, *margin])
+    assert (said["total_note"], said["page_number"]) == ("订单号:77", "第三联：发票联")
+
+
+def test_a_missing_sum_of_tax_hides_no_cell_of_the_table() -> None:
+    assert _read([place for place in WHOLE if place[2] != "¥13.00"])["tax_list"] == "13.00"
 
 
 def test_an_amount_alone_in_the_row_of_sums_is_the_one_it_stands_under() -> None:
