@@ -255,7 +255,9 @@ def _values(
     findings: list[Finding] = []
     for name in names:
         value = getattr(record, name)
-        if isinstance(value, str):
+        if value is None:
+            pass
+        elif isinstance(value, str):
             # str() makes an ordinary text of an enumeration's member, which not every driver takes.
             value = _text(str(value))
         elif isinstance(value, Decimal):
