@@ -6,10 +6,11 @@ A document marks the place of a table with a pair of comments, `<!-- table: NAME
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,23 @@ def loading_findings() -> str:
     return table(("code", "severity", "meaning"), rows)
 
 
+@cache
+def tried_out() -> list[dict[str, Any]]:
+    """Every bad input with what it led to; takes some twenty seconds."""
+    command = [sys.executable, "-m", "tests.bad_input"]
+    done = subprocess.run(command, cwd=DOCS.parent, check=True, stdout=subprocess.PIPE)
+    rows: list[dict[str, Any]] = json.loads(done.stdout[done.stdout.index(b"[\n {") :])
+    return rows
+
+
+def bad_input() -> str:
+    return "\n".join(
+        f"**{row['what']}**: {row['calls']} calls, {row['charged']} charged, the task {row['ending']}\n"
+        + ("\n```text\n" + "\n".join(row["says"]) + "\n```\n" if row["says"] else "")
+        for row in tried_out()
+    )
+
+
 def _reply(endpoint: Endpoint, key: str, text: str) -> bytes:
     if endpoint.parser == "ocr_invoice":
         business: dict[str, Any] = {"code": 0, "message": "success", "result": {key: text}}
@@ -218,6 +236,7 @@ def keys(endpoint: str) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "doors": doors,
+    "bad_input": bad_input,
     "checks": checks,
     "loading_findings": loading_findings,
     **{f"{endpoint}_keys": partial(keys, endpoint) for endpoint in KEYS},
