@@ -7,11 +7,9 @@ total at both endpoints and the second run was billed nothing.
 """
 
 import json
-import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -23,7 +21,7 @@ from typing import Any, NoReturn
 import boto3
 
 from tests.demo.compare import Comparison, cell, compare, query, table
-from tests.demo.services import ocr_service, process, s3_server
+from tests.demo.services import ENDPOINTS, airflow_environment, ocr_service, process, run_airflow, s3_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "tests" / "specimens" / "pictures"
@@ -32,7 +30,6 @@ LOG = HOME / "demo.log"
 WAREHOUSE = HOME / "warehouse.db"
 DAG = "invoices_to_warehouse"
 BUCKET, PREFIX = "invoices", "inbox/"
-ENDPOINTS = ("ocr_invoice", "intsig_invoice")
 DAG_RUN_SECONDS = 900.0
 _FINDINGS = """
 SELECT sha256, jdocr_findings.code, severity, message
@@ -64,7 +61,7 @@ def main() -> int:
     say(f"Starting an S3 server and the local OCR service; what they and Airflow say goes to {shown(LOG)}.")
     with s3_server(LOG) as s3_url, ocr_service(LOG, key, secret) as ocr_url:
         put_pictures(s3_url, truth)
-        stage = Stage(ocr_url, environment(s3_url, ocr_url, key, secret))
+        stage = Stage(ocr_url, airflow_environment(HOME, s3_url, ocr_url, key, secret))
         say("Making Airflow's metadata database.")
         airflow(["db", "migrate"], stage.env)
         good = first_run(stage, truth) and second_run(stage)
@@ -165,51 +162,13 @@ def put_pictures(s3_url: str, truth: Sequence[Mapping[str, Any]]) -> None:
         s3.put_object(Bucket=BUCKET, Key=PREFIX + specimen["file"], Body=picture)
 
 
-def environment(s3_url: str, ocr_url: str, key: str, secret: str) -> dict[str, str]:
-    """A small Airflow of its own, whose connections are all that the DAG needs to be told."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AWS_"))}
-    account = {"conn_type": "jdocr", "login": key, "password": secret, "host": ocr_url}
-    ledger = {"conn_type": "sqlite", "host": str(HOME / "ledger.db")}
-    warehouse = {"conn_type": "sqlite", "host": str(WAREHOUSE)}
-    store = {
-        "conn_type": "aws",
-        "login": "demo-key",
-        "password": "demo-secret",
-        "extra": {"endpoint_url": s3_url},
-    }
-    connections = {
-        f"JDOCR_{endpoint.upper()}": {
-            **account,
-            "extra": {
-                "endpoint": endpoint,
-                "ledger_conn_id": "demo_ledger",
-                # Reading takes a second or two here, and much longer when the machine is busy elsewhere.
-                "read_timeout_seconds": 180,
-            },
-        }
-        for endpoint in ENDPOINTS
-    } | {"DEMO_LEDGER": ledger, "WAREHOUSE_DEFAULT": warehouse, "AWS_DEFAULT": store}
-    return {
-        **ours,
-        **{f"AIRFLOW_CONN_{name}": json.dumps(value) for name, value in connections.items()},
-        "AIRFLOW_HOME": str(HOME / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
-    }
-
-
 def dag_conf(endpoint: str) -> dict[str, str]:
     return {"images": f"s3://{BUCKET}/{PREFIX}", "jdocr_conn_id": f"jdocr_{endpoint}"}
 
 
 def airflow(arguments: Sequence[str], env: Mapping[str, str]) -> None:
-    with LOG.open("ab") as output:
-        command = [sys.executable, "-m", "airflow", *arguments]
-        done = subprocess.run(command, env=dict(env), stdout=output, stderr=output, check=False)
-    if done.returncode:
-        raise RuntimeError(f"airflow {' '.join(arguments)} failed; see {shown(LOG)}")
+    if code := run_airflow(arguments, LOG, env):
+        raise RuntimeError(f"airflow {' '.join(arguments)} ended with {code}; see {shown(LOG)}")
 
 
 def say(text: str) -> None:

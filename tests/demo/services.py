@@ -1,5 +1,9 @@
-"""The servers of the demo: each a process group that ends with its `with` block, whatever happens in it."""
+"""The servers of the demo and its Airflow.
 
+Each server is a process group that ends with its `with` block, whatever happens in it.
+"""
+
+import json
 import os
 import signal
 import socket
@@ -8,10 +12,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+ENDPOINTS = ("ocr_invoice", "intsig_invoice")
 START_SECONDS = 90.0
 
 
@@ -78,6 +84,47 @@ def ocr_service(log: Path, key: str, secret: str, *options: str) -> Iterator[str
     env = {**os.environ, "JDOCR_SERVER_KEY": key, "JDOCR_SERVER_SECRET": secret}
     with server(command, f"{url}/-/health", log, env):
         yield url
+
+
+def airflow_environment(home: Path, s3_url: str, ocr_url: str, key: str, secret: str) -> dict[str, str]:
+    """A small Airflow of its own, whose connections are all that the DAG needs to be told."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AWS_"))}
+    account = {"conn_type": "jdocr", "login": key, "password": secret, "host": ocr_url}
+    ledger = {"conn_type": "sqlite", "host": str(home / "ledger.db")}
+    warehouse = {"conn_type": "sqlite", "host": str(home / "warehouse.db")}
+    store = {
+        "conn_type": "aws",
+        "login": "demo-key",
+        "password": "demo-secret",
+        "extra": {"endpoint_url": s3_url},
+    }
+    connections = {
+        f"JDOCR_{endpoint.upper()}": {
+            **account,
+            "extra": {
+                "endpoint": endpoint,
+                "ledger_conn_id": "demo_ledger",
+                # Reading takes a second or two here, and much longer when the machine is busy elsewhere.
+                "read_timeout_seconds": 180,
+            },
+        }
+        for endpoint in ENDPOINTS
+    } | {"DEMO_LEDGER": ledger, "WAREHOUSE_DEFAULT": warehouse, "AWS_DEFAULT": store}
+    return {
+        **ours,
+        **{f"AIRFLOW_CONN_{name}": json.dumps(value) for name, value in connections.items()},
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def run_airflow(arguments: Sequence[str], log: Path, env: Mapping[str, str]) -> int:
+    """Runs an `airflow` command to its end and gives its exit code."""
+    with process([sys.executable, "-m", "airflow", *arguments], log, env) as running:
+        return running.wait()
 
 
 def _wait(running: subprocess.Popen[bytes], ready: str, log: Path) -> None:
