@@ -6,8 +6,10 @@ wheel, and the rules of `layout`; it never corrects a value. `StubEngine` answer
 specimen carries in its metadata.
 """
 
+import hashlib
 import io
 import json
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from airflow_provider_jdocr.server.layout import ReadField, Word, anchors, read_layout, upright
+from airflow_provider_jdocr.server.layout import ReadField, anchors, read_layout
+from airflow_provider_jdocr.server.words import Word, upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,15 +57,18 @@ class Reading:
 class OcrEngine:
     """Reads pictures, one at a time: the threads of the runtime share the cores better than two readings do.
 
-    The models are loaded by the first reading, or by `warm`.
+    The models are loaded by the first reading, or by `warm`. The last readings are kept, since one picture is often
+    sent to both endpoints.
     """
 
     name = "ocr"
 
-    def __init__(self, threads: int = 2) -> None:
-        """`threads` is how many cores one reading may use."""
-        self._threads = threads
+    def __init__(self, threads: int | None = None, keep: int = 256) -> None:
+        """`threads` is how many cores one reading may use, `keep` how many readings are kept."""
+        self._threads = threads or min(4, os.cpu_count() or 1)
         self._lock = threading.Lock()
+        self._keep = keep
+        self._kept: dict[str, Reading] = {}
 
     def warm(self) -> None:
         """Loads the models and runs them once, so that the first picture does not wait for it."""
@@ -70,8 +76,16 @@ class OcrEngine:
             self._ocr(np.full((320, 480, 3), 255, dtype=np.uint8))
 
     def read(self, picture: bytes) -> Reading:
-        pixels = _pixels(_opened(picture))
-        angle, pixels, words = self._upright(pixels)
+        digest = hashlib.sha256(picture).hexdigest()
+        reading = self._kept.get(digest) or self._read(picture)
+        with self._lock:
+            self._kept[digest] = reading
+            while len(self._kept) > self._keep:
+                del self._kept[next(iter(self._kept))]
+        return reading
+
+    def _read(self, picture: bytes) -> Reading:
+        angle, pixels, words = self._upright(_pixels(_opened(picture)))
         height, width = pixels.shape[:2]
         kind, fields = read_layout(words, width, height)
         if kind != "other":

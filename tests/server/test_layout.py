@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from airflow_provider_jdocr.server.layout import Word, read_layout, upright
+from airflow_provider_jdocr.server.layout import read_layout
+from airflow_provider_jdocr.server.words import Word, upright
 
 SIZE = (1400, 860)
 Placed = tuple[float, float, str]

@@ -116,6 +116,18 @@ def test_threads_share_one_engine(engine: OcrEngine) -> None:
         assert [reading.type for reading in pool.map(engine.read, blanks)] == ["other"] * 4
 
 
+def test_the_same_picture_is_read_once(engine: OcrEngine, readings: dict[str, Reading]) -> None:
+    """Sent to both endpoints it costs one reading; the oldest readings are forgotten."""
+    file = TRUTHS[-1]["file"]
+    assert engine.read((PICTURES / file).read_bytes()) is readings[file]
+    forgetful = OcrEngine(keep=1)
+    first, second = (_png(Image.new("RGB", (side, 40), "white")) for side in (60, 61))
+    once = forgetful.read(first)
+    assert forgetful.read(first) is once
+    forgetful.read(second)
+    assert forgetful.read(first) is not once
+
+
 def test_a_picture_without_an_invoice_is_other(engine: OcrEngine) -> None:
     reading = engine.read(_png(Image.linear_gradient("L").resize((400, 300))))
     assert (reading.type, reading.fields) == ("other", ())
