@@ -1,4 +1,4 @@
-"""The example DAGs, unchanged, by `airflow dags test` on each line of Airflow, with S3 and the real reader."""
+"""The example DAGs, unchanged, by `airflow dags test` on each line of Airflow, with S3 and a real reader."""
 
 import json
 import sqlite3
