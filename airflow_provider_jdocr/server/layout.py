@@ -11,279 +11,39 @@ has nothing in that column.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import combinations, pairwise
-from statistics import median
 
-from airflow_provider_jdocr.server.words import WIDE, Word, cut
-
-
-@dataclass(frozen=True, slots=True)
-class ReadField:
-    """One key of the INTSIG answer; `position` is x1,y1 … x4,y4 in the picture, clockwise from top left."""
-
-    key: str
-    text: str
-    confidence: float
-    position: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A value and the words it was read from."""
-
-    text: str
-    words: tuple[Word, ...]
-
-    def field(self, key: str) -> ReadField:
-        confidence = min((word.score for word in self.words), default=0.0)
-        return ReadField(key, self.text, round(confidence, 4), _around(self.words))
-
-
-def _around(words: Sequence[Word]) -> tuple[int, ...]:
-    if len(words) == 1:
-        return tuple(round(value) for value in words[0].corners)
-    xs = [x for word in words for x in word.corners[0::2]]
-    ys = [y for word in words for y in word.corners[1::2]]
-    if not xs:
-        return ()
-    left, right, top, bottom = round(min(xs)), round(max(xs)), round(min(ys)), round(max(ys))
-    return left, top, right, top, right, bottom, left, bottom
-
-
-# --- labels ---
-
-HEAD_LABELS = {
-    "code": re.compile(r"(?:发\s*)?票\s*代\s*码\s*[:;.]?\s*"),
-    "number": re.compile(r"(?:发\s*)?票\s*号\s*码\s*[:;.]?\s*"),
-    "date": re.compile(r"开?\s*票?\s*日\s*期\s*[:;.]?\s*"),
-    "check": re.compile(r"校\s*验\s*码\s*[:;.]?\s*"),
-    "machine": re.compile(r"机?器?编\s*号\s*[:;.]?\s*"),
-    "large": re.compile(r"(?:N\s*[oO0ºﬁ°]|№)\s*[.:]?\s*"),
-}
-PARTY_LABELS = {
-    "name": re.compile(r"(?:名\s*)?称\s*[:;]\s*|^名\s*称$|^称$"),
-    "id": re.compile(r".*识\s*别\s*号\s*[:;.]?\s*"),
-    "address": re.compile(r"地\s*址\s*[、,.]?\s*电?\s*话?\s*[:;.]?\s*"),
-    "bank": re.compile(r"开\s*户\s*行\s*及?\s*[账帐]?\s*号?\s*[:;.]?\s*"),
-}
-PEOPLE_LABELS = {
-    "payee": re.compile(r"收\s*款\s*人\s*[:;.]?\s*"),
-    "reviewer": re.compile(r"复\s*核\s*人?\s*[:;.]\s*|^复\s*核$"),
-    "drawer": re.compile(r"开\s*票\s*人\s*[:;.]\s*|^开\s*票\s*人$"),
-    "seal": re.compile(r"销.{0,3}[方位]\s*[:;.]"),
-}
-COLUMN_NAMES = {
-    "goods": re.compile(r"货物或应税劳务|应税劳务|服务名称|项目名称|货物名称"),
-    "specification": re.compile(r"规格(?:型号)?"),
-    "unit": re.compile(r"单位"),
-    "quantity": re.compile(r"数量"),
-    "price": re.compile(r"单价"),
-    "amount": re.compile(r"金额"),
-    "rate": re.compile(r"税率"),
-    "tax": re.compile(r"税额"),
-}
-ANCHORS = re.compile(
-    r"发票代码|发票号码|开票日期|价税合计|购买方|销售方|纳税人识别号|规格型号|税率|税额|增值税|电子发票|开户行及[账帐]号"
+from airflow_provider_jdocr.server.page import (
+    DAY,
+    HEAD_LABELS,
+    IN_WORDS,
+    MONEY,
+    PARTY_LABELS,
+    PEOPLE_LABELS,
+    SIDE_LABEL,
+    STARS,
+    Page,
+    anchors,
+    prepared,
+    starts_label,
 )
-CIPHER = re.compile(r"[0-9+\-*/<>\s]{14,}")
-SIDE_LABEL = re.compile(r"[购买方信息销售货貨单位密码区备注]+")
-CAPITALS = "零壹贰叁肆伍陆柒捌玖拾佰仟万亿貳參叄陸萬億〇"
-IN_WORDS = re.compile(rf"(?:\(?负\)?)?[{CAPITALS}][{CAPITALS}圆圓元角分整正]+")
-MONEY = re.compile(r"-?\d[\d,]*\s?\.\s?\d{2}(?!\d)")
-STARS = re.compile(r"[*★☆]\s?[*★☆][\s*★☆]*|…+|^[*★☆]$")
-NUMBER = re.compile(r"-?[\d,]+(?:\.\d+)?")
-RATE = re.compile(r"\d{1,2}(?:\.\d)?\s?%|免\s?税|不征税|出口零税率|普通零税率|零税率")
-DAY = re.compile(r"(\d{4})\D{0,3}?(\d{2}|\d(?=\D))\D{0,3}?(\d{2}|\d(?=\D|$))")
-
-
-def _labels() -> Iterator[re.Pattern[str]]:
-    for group in (HEAD_LABELS, PARTY_LABELS, PEOPLE_LABELS):
-        yield from group.values()
-
-
-def _starts_label(word: Word) -> bool:
-    return any(match.end() for pattern in _labels() if (match := pattern.match(word.plain)))
-
-
-# --- the page ---
-
-SPLIT_AT = re.compile(
-    r"发票代码|发票号码|开票日期\s*[:;]|校验码\s*[:;]|(?:收款人|复核人?|开票人|销.{0,3}[方位])\s*[:;]"
-)
-
-
-def _prepared(words: Iterable[Word]) -> list[Word]:
-    """Takes apart labels that ran together in a row, and characters that stand below each other."""
-    return [piece for word in words for whole in _unstacked(word) for piece in _split_at_labels(whole)]
-
-
-def _unstacked(word: Word) -> list[Word]:
-    """A tall box holds characters below each other (units of several lines, labels at the side)."""
-    text = word.text.strip()
-    if len(text) < 2 or word.height < 1.5 * (word.right - word.left) or SIDE_LABEL.fullmatch(text):
-        return [word]
-    step = word.height / len(text)
-    tops = [word.top + step * place for place in range(len(text))]
-    x1, y1, x2, y2, x3, y3, x4, y4 = word.corners
-    sides = cut((x1, y1, x4, y4, x3, y3, x2, y2), 0, 1)
-    return [
-        replace(
-            word,
-            text=char,
-            corners=_stacked_corners(sides, place / len(text), (place + 1) / len(text)),
-            top=top,
-            bottom=top + step,
-        )
-        for place, (char, top) in enumerate(zip(text, tops, strict=True))
-    ]
-
-
-def _stacked_corners(sides: Sequence[float], first: float, last: float) -> tuple[float, ...]:
-    x1, y1, x4, y4, x3, y3, x2, y2 = cut(sides, first, last)
-    return x1, y1, x2, y2, x3, y3, x4, y4
-
-
-def _split_at_labels(word: Word) -> list[Word]:
-    starts = (match.start() for match in SPLIT_AT.finditer(word.plain))
-    cuts = [0, *(start for start in starts if start > 1), len(word.text)]
-    return [word.part(start, end) for start, end in pairwise(cuts)]
-
-
-@dataclass(frozen=True)
-class Page:
-    """Words of one picture and where its parts lie; every y is that of a row's middle."""
-
-    words: tuple[Word, ...]
-    width: int
-    height: int
-
-    @cached_property
-    def line(self) -> float:
-        """The height of a usual line of text."""
-        heights = [
-            word.height for word in self.words if len(word.text) > 3 and word.right - word.left > word.height
-        ]
-        return median(heights) if heights else self.height / 40
-
-    @cached_property
-    def printed(self) -> tuple[Word, ...]:
-        return tuple(word for word in self.words if not word.red)
-
-    @cached_property
-    def digital(self) -> bool:
-        return any(re.search(r"统一社会信用|项目名称|电子发票\s*\(", word.plain) for word in self.words)
-
-    @cached_property
-    def table_y(self) -> float:
-        """The row of the column headings."""
-        rows = self._ys(r"规格型号|货物或应税|应税劳务|服务名称|项目名称|^税\s*率|税率/征收率")
-        return median(rows) if rows else self.height * 0.37
-
-    @cached_property
-    def words_y(self) -> float:
-        """The row of the total in words."""
-        rows = [y for y in self._ys(r"价税合计|大写|小写") if y > self.table_y]
-        rows = rows or [word.y for word in self.words if len(word.text) > 3 and IN_WORDS.search(word.plain)]
-        return median(rows) if rows else self.height * 0.73
-
-    @cached_property
-    def sums_y(self) -> float:
-        """The row of the sums: the currency sign is the best witness, 合 计 the next."""
-        between = [word for word in self.printed if self.table_y < word.y < self.words_y - 0.6 * self.line]
-        rows = [word.y for word in between if re.match(r"[¥Y]\s?-?\d", word.plain)]
-        rows = rows or [word.y for word in between if re.fullmatch(r"合\s*计|合|计", word.plain)]
-        return median(rows) if rows else self.words_y - 2 * self.line
-
-    @cached_property
-    def footer_y(self) -> float:
-        rows = [y for y in self._ys(r"收款人|复核|开票人") if y > self.words_y]
-        return median(rows) if rows else self.height * 0.97
-
-    @cached_property
-    def cipher(self) -> tuple[Word, ...]:
-        above = [word for word in self.printed if word.y < self.table_y]
-        return tuple(
-            word for word in above if CIPHER.fullmatch(word.plain) and re.search(r"[+*/<>]", word.text)
-        )
-
-    @cached_property
-    def head_bottom(self) -> float:
-        """Where the buyer's block begins."""
-        block = [word.top for word in self.printed if word.y < self.table_y and self._in_party(word)]
-        return (
-            min([*block, *(word.top for word in self.cipher)], default=self.table_y - 5 * self.line)
-            - 0.1 * self.line
-        )
-
-    @cached_property
-    def head(self) -> tuple[Word, ...]:
-        return tuple(word for word in self.printed if word.y < self.head_bottom)
-
-    @cached_property
-    def cipher_left(self) -> float:
-        """Where the buyer's block ends to the right; 0 to the left of nothing: the page's edge."""
-        marks = [word.left for word in self.cipher]
-        marks += [word.left for word in self.printed if re.fullmatch(r"密\s*码?\s*区?", word.plain)]
-        return min(marks, default=self.width * 0.62)
-
-    @cached_property
-    def right(self) -> float:
-        """The table's right edge, about: sums and cipher reach to it. What begins beyond is margin."""
-        sums = [
-            word for word in self.row(self.sums_y) if MONEY.search(word.plain) or STARS.search(word.plain)
-        ]
-        headings = [word for word in self.row(self.table_y, 0.6) if COLUMN_NAMES["tax"].search(word.plain)]
-        edges = [word.right for word in (*sums, *self.cipher)]
-        edges += [word.right + 2 * self.line for word in headings]
-        return max(edges) if edges else float(self.width)
-
-    @cached_property
-    def note_left(self) -> float:
-        """Where the remarks begin: behind their label at the side."""
-        below = [word for word in self.printed if self.words_y + 0.5 * self.line < word.y < self.footer_y]
-        marks = [
-            word
-            for word in below
-            if re.fullmatch(r"备\s*注?|注", word.plain) and word.right - word.left < 3 * self.line
-        ]
-        if marks:
-            return max(word.right for word in marks)
-        return self.line * 3 if self.digital else self.cipher_left + 1.5 * self.line
-
-    def _in_party(self, word: Word) -> bool:
-        return any(PARTY_LABELS[name].match(word.plain) for name in ("name", "id", "address"))
-
-    def _ys(self, pattern: str) -> list[float]:
-        return [word.y for word in self.words if re.search(pattern, word.plain)]
-
-    def row(self, y: float, reach: float = 0.9) -> list[Word]:
-        """The printed words of a row, from left to right."""
-        near = [word for word in self.printed if abs(word.y - y) < reach * self.line]
-        return sorted(near, key=lambda word: word.left)
+from airflow_provider_jdocr.server.table import distance, headings_of, read_table, rows_of
+from airflow_provider_jdocr.server.words import WIDE, Found, ReadField, Word
 
 
 def read_layout(words: Iterable[Word], width: int, height: int) -> tuple[str, tuple[ReadField, ...]]:
     """The INTSIG type ("other": no invoice) and the fields that were found, in a stable order."""
-    page = Page(tuple(_prepared(word for word in words if word.text.strip())), width, height)
+    page = Page(tuple(prepared(word for word in words if word.text.strip())), width, height)
     if anchors(page.words) < 3:
         return "other", ()
     found: dict[str, Found | None] = {}
     found |= _head(page)
     found |= _digital_parties(page) if page.digital else _classic_parties(page)
     found |= _sums(page)
-    found |= _table(page)
+    found |= read_table(page)
     found |= _rest(page)
     kind = _type(page, found)
     found |= _titles(page, kind)
     return kind, tuple(value.field(key) for key, value in found.items() if value is not None and value.text)
-
-
-def anchors(words: Iterable[Word]) -> int:
-    """How many different things only an invoice says were read."""
-    text = "\n".join(re.sub(r"\s", "", word.plain) for word in words)
-    return len(set(ANCHORS.findall(text)))
 
 
 # --- values behind labels ---
@@ -303,7 +63,7 @@ def _behind(page: Page, words: Sequence[Word], pattern: re.Pattern[str]) -> list
         for neighbour in row:
             if neighbour.x < word.x or neighbour.right < edge:
                 continue
-            if neighbour.left - edge > 5 * page.line or _starts_label(neighbour):
+            if neighbour.left - edge > 5 * page.line or starts_label(neighbour):
                 break
             rest.append(neighbour)
             edge = neighbour.right
@@ -457,8 +217,7 @@ def _party(page: Page, block: Sequence[Word], side: int) -> dict[str, Found | No
 
 
 def _sums(page: Page) -> dict[str, Found | None]:
-    columns = _columns(page)
-    amount, tax = _amount_and_tax(list(_money(page.row(page.sums_y))), columns)
+    amount, tax = _amount_and_tax(list(_money(page.row(page.sums_y))), headings_of(page))
     row = page.row(page.words_y)
     totals = list(_money(_after_small(row)))
     return {
@@ -478,14 +237,14 @@ def _money(words: Iterable[Word]) -> Iterator[Found]:
 
 
 def _amount_and_tax(
-    row: Sequence[Found], columns: Mapping[str, tuple[float, float]]
+    row: Sequence[Found], headings: Mapping[str, tuple[float, float]]
 ) -> tuple[Found | None, Found | None]:
     if len(row) > 1:
         return row[-2], row[-1]
     if not row:
         return None, None
     distances = {
-        name: _distance(row[0].words[0], columns[name]) for name in ("amount", "tax") if name in columns
+        name: distance(row[0].words[0], headings[name]) for name in ("amount", "tax") if name in headings
     }
     nearest = min(distances, key=lambda name: distances[name], default="amount")
     return (row[0], None) if nearest == "amount" else (None, row[0])
@@ -506,167 +265,6 @@ def _in_words(row: Sequence[Word]) -> Found | None:
         return None
     word, match = max(runs, key=lambda run: len(run[1].group()))
     return Found(match.group(), (word.part(*match.span()),))
-
-
-# --- the table of goods ---
-
-NUMERIC = ("quantity", "price", "amount", "tax")
-LIST_KEYS = {
-    "goods": "vat_invoice_goods_list",
-    "specification": "vat_invoice_plate_specific",
-    "unit": "vat_invoice_electrans_unit",
-    "quantity": "vat_invoice_electrans_quantity",
-    "price": "vat_invoice_electrans_unit_price",
-    "amount": "vat_invoice_price_list",
-    "rate": "vat_invoice_tax_rate_list",
-    "tax": "vat_invoice_tax_list",
-}
-
-
-def _columns(page: Page) -> dict[str, tuple[float, float]]:
-    """Left and right edge of each heading. Headings may be read together or character by character."""
-    row = [word for word in page.row(page.table_y, 0.6) if not MONEY.search(word.plain)]
-    chars = [
-        (word.part(place, place + 1))
-        for word in row
-        for place in range(len(word.text))
-        if word.text[place].strip()
-    ]
-    chars.sort(key=lambda char: char.left)
-    text = "".join(char.plain for char in chars)
-    matches = {name: pattern.search(text) for name, pattern in COLUMN_NAMES.items()}
-    return {
-        name: (chars[match.start()].left, chars[match.end() - 1].right)
-        for name, match in matches.items()
-        if match
-    }
-
-
-def _distance(word: Word, column: tuple[float, float]) -> float:
-    """How far the word is from the heading: the gap between them, and a little for not being centred."""
-    left, right = column
-    gap = max(0.0, left - word.right, word.left - right)
-    return gap + 0.25 * abs(word.x - (left + right) / 2)
-
-
-def _table(page: Page) -> dict[str, Found | None]:
-    columns = _columns(page)
-    if "amount" not in columns and "goods" not in columns:
-        return {}
-    body = _body(page)
-    cells = [(name, word) for row in _rows(page, body) for name, word in _cells(row, columns, page)]
-    starts = sorted(word.y for name, word in cells if name == "amount")
-    if not starts:
-        starts = sorted(word.y for name, word in cells if name == "goods")
-    lines: list[dict[str, list[Word]]] = [{} for _ in starts]
-    for name, word in cells:
-        place = _line_of(word, name, starts, page.line)
-        if place is not None:
-            lines[place].setdefault(name, []).append(word)
-    found = {key: _column(name, lines) for name, key in LIST_KEYS.items()}
-    return found | {"vat_invoice_tax_rate": _only_rate(found["vat_invoice_tax_rate_list"])}
-
-
-def _body(page: Page) -> list[Word]:
-    """Words between headings and sums that lie within the table, numbers that ran together taken apart."""
-    between = [
-        word
-        for word in page.printed
-        if page.table_y + 0.55 * page.line < word.y < page.sums_y - 0.6 * page.line and word.left < page.right
-    ]
-    return [piece for word in between if word.plain not in ("合", "计", "合计") for piece in _apart(word)]
-
-
-def _apart(word: Word) -> list[Word]:
-    """A box that holds several numbers or rates side by side becomes one word each."""
-    tokens = list(re.finditer(r"\S+", word.plain))
-    numeric = all(NUMBER.fullmatch(token.group()) or RATE.fullmatch(token.group()) for token in tokens)
-    return [word.part(*token.span()) for token in tokens] if numeric and len(tokens) > 1 else [word]
-
-
-def _rows(page: Page, words: Iterable[Word]) -> list[list[Word]]:
-    """Words whose middles lie within half a line belong to one row."""
-    rows: list[list[Word]] = []
-    for word in sorted(words, key=lambda w: w.y):
-        if rows and word.y - median(other.y for other in rows[-1]) < 0.5 * page.line:
-            rows[-1].append(word)
-        else:
-            rows.append([word])
-    return rows
-
-
-def _cells(
-    row: Sequence[Word], columns: Mapping[str, tuple[float, float]], page: Page
-) -> Iterator[tuple[str, Word]]:
-    """Each word of a row with its column: by what it is first, by where it stands second."""
-    goods_end = _middle(columns, "goods", page.width * 0.15)
-    unit_x = _middle(columns, "unit", page.width * 0.4)
-    amount_x = columns.get("amount", (page.width * 0.6, 0))[0]
-    numbers: list[Word] = []
-    for word in sorted(row, key=lambda w: w.left):
-        text = re.sub(r"\s", "", word.plain)
-        if word.left < goods_end:
-            yield "goods", word
-        elif RATE.fullmatch(text) and word.left > amount_x:
-            yield "rate", word
-        elif STARS.fullmatch(text) and word.left > amount_x:
-            yield "tax", word
-        elif NUMBER.fullmatch(text) and word.x > unit_x:
-            numbers.append(word)
-        elif word.x < amount_x:
-            choice = {
-                name: _distance(word, columns[name]) for name in ("specification", "unit") if name in columns
-            }
-            if choice:
-                yield min(choice, key=lambda name: choice[name]), word
-    yield from _numbers(numbers, columns)
-
-
-def _middle(columns: Mapping[str, tuple[float, float]], name: str, default: float) -> float:
-    return sum(columns[name]) / 2 if name in columns else default
-
-
-def _numbers(words: Sequence[Word], columns: Mapping[str, tuple[float, float]]) -> Iterator[tuple[str, Word]]:
-    """Numbers keep the order of the columns; of all ways to place them, the nearest to the headings."""
-    names = [name for name in NUMERIC if name in columns]
-    ways = list(combinations(names, len(words)))
-    if ways:
-        best = min(
-            ways, key=lambda way: sum(_distance(w, columns[n]) for w, n in zip(words, way, strict=True))
-        )
-        yield from zip(best, words, strict=True)
-
-
-def _line_of(word: Word, name: str, starts: Sequence[float], line: float) -> int | None:
-    """The line of goods a cell belongs to; a name goes on below its first row until the next line starts."""
-    if name == "goods":
-        above = [place for place, y in enumerate(starts) if y < word.y + 0.6 * line]
-        return above[-1] if above else None
-    near = min(range(len(starts)), key=lambda place: abs(starts[place] - word.y), default=None)
-    return near if near is not None and abs(starts[near] - word.y) < 0.8 * line else None
-
-
-def _column(name: str, lines: Sequence[Mapping[str, Sequence[Word]]]) -> Found | None:
-    """One line of text for each line of goods, empty where it has nothing in this column."""
-    texts = [_cell(name, line.get(name, ())) for line in lines]
-    words = [word for line in lines for word in line.get(name, ())]
-    return Found("\n".join(texts), tuple(words)) if words else None
-
-
-def _cell(name: str, words: Sequence[Word]) -> str:
-    ordered = sorted(words, key=lambda w: (w.y, w.left))
-    if name in ("goods", "specification", "unit"):
-        return "".join(word.text.strip() for word in ordered)
-    text = re.sub(r"[\s,]", "", "".join(word.plain for word in ordered))
-    return "***" if STARS.fullmatch(text) else text
-
-
-def _only_rate(rates: Found | None) -> Found | None:
-    """The rate of the whole invoice, if its lines agree."""
-    if rates is None:
-        return None
-    texts = set(rates.text.split("\n"))
-    return Found(texts.pop(), rates.words) if len(texts) == 1 else None
 
 
 # --- remarks, people, page, seal, type ---
@@ -706,7 +304,7 @@ def _remarks(page: Page) -> Found | None:
     ]
     if not kept:
         return None
-    rows = [sorted(row, key=lambda w: w.left) for row in _rows(page, kept)]
+    rows = [sorted(row, key=lambda w: w.left) for row in rows_of(page, kept)]
     return Found("\n".join("".join(w.text.strip() for w in row) for row in rows), tuple(kept))
 
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from airflow_provider_jdocr.server.layout import ReadField, anchors, read_layout
-from airflow_provider_jdocr.server.words import Word, upright
+from airflow_provider_jdocr.server.layout import read_layout
+from airflow_provider_jdocr.server.page import anchors
+from airflow_provider_jdocr.server.words import ReadField, Word, upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,10 +56,10 @@ class Reading:
 
 
 class OcrEngine:
-    """Reads pictures, one at a time: the threads of the runtime share the cores better than two readings do.
+    """Reads pictures one at a time: one reading on all cores is faster than two that share them.
 
-    The models are loaded by the first reading, or by `warm`. The last readings are kept, since one picture is often
-    sent to both endpoints.
+    The models are loaded by the first reading, or by `warm`. The last readings are kept, since one picture is
+    often sent to both endpoints.
     """
 
     name = "ocr"

@@ -1,6 +1,8 @@
 """A word on a page: its text, where it stands in the picture, and where it stands once the page is upright.
 
-Geometry only. A word can be cut between its characters; the pieces keep their place in the picture.
+A word can be cut between its characters; the pieces keep their place in the picture. A value remembers
+the words it was read from, so that a field of the answer has their place and the lowest of their
+confidences.
 """
 
 import math
@@ -96,3 +98,36 @@ def _upright(text: str, score: float, corners: Sequence[float], red: bool, tilt:
     left, right = (xs[0] + xs[3]) / 2, (xs[1] + xs[2]) / 2
     top, bottom = (ys[0] + ys[1]) / 2, (ys[2] + ys[3]) / 2
     return Word(text, score, tuple(corners), left, top, right, bottom, red)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadField:
+    """One key of the INTSIG answer; `position` is x1,y1 … x4,y4 in the picture, clockwise from top left."""
+
+    key: str
+    text: str
+    confidence: float
+    position: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value and the words it was read from."""
+
+    text: str
+    words: tuple[Word, ...]
+
+    def field(self, key: str) -> ReadField:
+        confidence = min((word.score for word in self.words), default=0.0)
+        return ReadField(key, self.text, round(confidence, 4), _around(self.words))
+
+
+def _around(words: Sequence[Word]) -> tuple[int, ...]:
+    if len(words) == 1:
+        return tuple(round(value) for value in words[0].corners)
+    xs = [x for word in words for x in word.corners[0::2]]
+    ys = [y for word in words for y in word.corners[1::2]]
+    if not xs:
+        return ()
+    left, right, top, bottom = round(min(xs)), round(max(xs)), round(min(ys)), round(max(ys))
+    return left, top, right, top, right, bottom, left, bottom

@@ -1,6 +1,7 @@
 """The layout rules on words that were placed by hand: no picture, no OCR."""
 
 import math
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -378,3 +379,25 @@ def test_any_box_may_be_missing(missing: int) -> None:
     """What was not read costs its own value, never the reading."""
     said = _read(WHOLE[:missing] + WHOLE[missing + 1 :])
     assert len(said) >= len(EXPECTED) - 9
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_arrangement_of_words_breaks_a_reading(seed: int) -> None:
+    rng = random.Random(seed)
+    texts = [text for _, _, text in (*WHOLE, *DIGITAL)] + [
+        "",
+        " ",
+        "¥",
+        ":",
+        "…",
+        "%",
+        "№",
+        "负",
+        "名",
+        "9" * 60,
+    ]
+    placed = [
+        (rng.uniform(-20, 1400), rng.uniform(-20, 860), rng.choice(texts)) for _ in range(rng.randint(0, 90))
+    ]
+    kind, fields = read_layout(_words(placed, rng.uniform(-20, 20)), *SIZE)
+    assert kind == "other" or all(field.text for field in fields)
