@@ -48,9 +48,9 @@ format: $(MAIN)/ready ## format, mend what lint can mend, write the documents' t
 
 constraints: $(MAIN)/ready ## resolve constraints/ anew, to the newest versions of each line of Airflow
 	for line in $(AIRFLOW) $(OLDEST_AIRFLOW); do \
-		echo "apache-airflow==$$line.*" | $(MAIN)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-			--no-annotate --no-header --all-extras --group dev --no-emit-package airflow-provider-jdocr \
-			--constraints - --output-file constraints/airflow-$$line.txt pyproject.toml || exit 1; \
+		$(MAIN)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+			--all-extras --group dev --constraints constraints/airflow-$$line.in \
+			--output-file constraints/airflow-$$line.txt pyproject.toml || exit 1; \
 	done
 
 clean: ## remove the environments and everything built
