@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Client, WireFailure
-from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError, Verdict, code_for
+from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError, Verdict
 from airflow_provider_jdocr.core.ledger import (
     Attempt,
     Busy,
@@ -51,7 +51,7 @@ from airflow_provider_jdocr.core.ledger import (
 )
 from airflow_provider_jdocr.core.pacing import Refused
 from airflow_provider_jdocr.core.preflight import Image, Rejected, preflight
-from airflow_provider_jdocr.core.replies import QuotaNews, Reading, read_reply
+from airflow_provider_jdocr.core.replies import Reading, read_failure, read_reply
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
 
 PAGE_SIZE = 500
@@ -625,16 +625,6 @@ class _Batch:
             self._traffic.settled()
         elif reading.verdict in (Verdict.AGAIN, Verdict.AGAIN_ONCE, Verdict.IN_DOUBT):
             self._traffic.unsettled(reading.code, reading.message, reached)
-
-
-def read_failure(failure: WireFailure) -> Reading:
-    """What the lack of a reply means: in doubt once the server was reached, free to send again before
-    that.
-    """
-    code = code_for("wire", failure.code)
-    verdict = Verdict.IN_DOUBT if failure.reached else Verdict.AGAIN
-    charged = None if failure.reached else False
-    return Reading(verdict, charged, code.layer, code.code, failure.detail, None, QuotaNews())
 
 
 def _patiently(desk: _Desk, write: Callable[[], None]) -> None:

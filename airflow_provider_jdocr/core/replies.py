@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_jdocr.core.client import WireFailure
 from airflow_provider_jdocr.core.endpoints import Endpoint
 from airflow_provider_jdocr.core.errors import CODES, Code, ParseError, Verdict, code_for
 
@@ -72,6 +73,16 @@ def read_reply(endpoint: Endpoint, status: int, body: bytes) -> Reading:
         request_id=_said(layers, code, _REQUEST_IDS) or None,
         quota=_quota(layers, code.verdict),
     )
+
+
+def read_failure(failure: WireFailure) -> Reading:
+    """What the lack of a reply means: in doubt once the server was reached, free to send again before
+    that.
+    """
+    code = code_for("wire", failure.code)
+    verdict = Verdict.IN_DOUBT if failure.reached else Verdict.AGAIN
+    charged = None if failure.reached else False
+    return Reading(verdict, charged, code.layer, code.code, failure.detail, None, QuotaNews())
 
 
 def business_result(endpoint: Endpoint, body: bytes) -> Object:

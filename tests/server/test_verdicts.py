@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_jdocr.core.account import Account, account_from_parts
-from airflow_provider_jdocr.core.batch import read_failure
 from airflow_provider_jdocr.core.client import Client, WireFailure
 from airflow_provider_jdocr.core.errors import CODES
-from airflow_provider_jdocr.core.replies import Reading, read_reply
+from airflow_provider_jdocr.core.replies import Reading, read_failure, read_reply
 from tests.server.app_client import KEY, PNG, SECRET, Book, Running, serving
 
 PICTURE = PNG + b"a picture"
@@ -40,7 +39,8 @@ INTSIG_INVOICE = {
     "settle_failed": "40201 40300 40301 40302 40303 40401 40500 40600",
 }
 GATEWAY = {
-    "configuration": "400 401 403 404 414",
+    "configuration": "400 401 403 404 405 407 414 415",
+    "again": "408",
     "settle_failed": "413",
     "slow_down": "429",
     # The gateway's reply has no word about the charge: whether the service behind it billed is not known.
