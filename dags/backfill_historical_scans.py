@@ -22,7 +22,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     tags=["jdocr"],
-    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=1)},
     params={
         "images": Param("s3://invoices/archive/", type="string", description="A prefix"),
         "every": Param(1000, type="integer", minimum=1, description="Images of one mapped task"),
