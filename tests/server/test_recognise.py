@@ -58,7 +58,10 @@ def engine() -> OcrEngine:
 
 @pytest.fixture(scope="module")
 def readings(engine: OcrEngine) -> dict[str, Reading]:
-    return {truth["file"]: engine.read((PICTURES / truth["file"]).read_bytes()) for truth in TRUTHS}
+    files = [truth["file"] for truth in TRUTHS]
+    with ThreadPoolExecutor(2) as pool:
+        read = pool.map(engine.read, [(PICTURES / file).read_bytes() for file in files])
+    return dict(zip(files, read, strict=True))
 
 
 def _said(reading: Reading) -> dict[str, str]:
