@@ -59,9 +59,9 @@ class Reading:
 class OcrEngine:
     """Reads as many pictures at a time as it has readers; further calls wait.
 
-    A reader keeps one core busy and holds about half a gigabyte. Two readers on a core each get more done than one
-    on both, above all beside other processes. Models are loaded when a reader is first needed, or by `warm`.
-    The last readings are kept, since one picture is often sent to both endpoints.
+    A reader keeps one core busy and holds about half a gigabyte. Two readers on a core each get more done
+    than one on both, above all beside other processes. Models are loaded when a reader is first needed, or
+    by `warm`. The last readings are kept, since one picture is often sent to both endpoints.
     """
 
     name = "ocr"
