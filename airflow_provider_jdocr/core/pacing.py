@@ -21,12 +21,13 @@ from zoneinfo import ZoneInfo
 from airflow_provider_jdocr.core.errors import Verdict
 from airflow_provider_jdocr.core.replies import Reading
 
-ARRIVAL_JITTER_SECONDS = 0.02
+ARRIVAL_JITTER_SECONDS = 0.03
 """How unevenly calls arrive that leave evenly. A service that counts the calls of any one second sees one too
 many of them unless as many slots as it allows take a second and this much more.
 """
 SLOWEST_FACTOR = 0.05
-RECOVERY_PER_ANSWER = 0.02
+RECOVERY_PER_SECOND = 0.1
+"""Of the allowed rate, while good answers come: half of it is won back in about five seconds."""
 SLOW_DOWN_AT_MOST_EVERY_SECONDS = 2.0
 """Calls in flight when the limit was met tell of one overrun, not of several: the rate is halved once for
 them.
@@ -143,7 +144,7 @@ def after_answer(
         case Verdict.QUOTA_TOPUP:
             return _ended(state, QuotaState.UNTIL_TOPPED_UP, now, limits.next_reset(now))
         case Verdict.SUCCESS | Verdict.SETTLE_FAILED:
-            return _recovered(_with_news(state, reading, now, in_flight))
+            return _recovered(_with_news(state, reading, now, in_flight), limits)
         case _:
             return replace(state, probe_until=0.0)
 
@@ -267,8 +268,9 @@ def _slowed(state: AccountState, now: float) -> AccountState:
     return replace(state, factor=max(SLOWEST_FACTOR, state.factor / 2), slowed_at=now)
 
 
-def _recovered(state: AccountState) -> AccountState:
-    return replace(state, factor=min(1.0, state.factor + RECOVERY_PER_ANSWER))
+def _recovered(state: AccountState, limits: Limits) -> AccountState:
+    answers_per_second = limits.qps * state.factor
+    return replace(state, factor=min(1.0, state.factor + RECOVERY_PER_SECOND / answers_per_second))
 
 
 def _ended(state: AccountState, end: QuotaState, now: float, until: float) -> AccountState:
