@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(MAIN)/ready ## scans in a bucket become checked rows, at both endpoints, in Airflow; about 3 minutes
+demo: $(MAIN)/ready ## scans in a bucket become checked rows, at both endpoints, in Airflow; about two minutes
 	$(MAIN)/bin/python -m tests.demo
 
 test: test-core test-oldest test-airflow ## every test: core without Airflow, both lines of Airflow, system tests

@@ -71,6 +71,29 @@ def compare(
     return Comparison(counted, tuple(differences))
 
 
+def compare_lines(truth: Sequence[Mapping[str, Any]], rows: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many values of the lines are what the pictures show, but for blanks, and how many they show."""
+    by_place = {(row["sha256"], row["line_number"]): row for row in rows}
+    shown = [
+        (value, by_place.get((specimen["sha256"], line["number"]), {}).get(name))
+        for specimen in truth
+        for line in specimen["lines"]
+        for name, value in line.items()
+        if name != "number"
+    ]
+    return sum(1 for value, row in shown if same_on_a_line(value, row)), len(shown)
+
+
+def same_on_a_line(truth: Any, value: Any) -> bool:
+    """SQLite keeps quantities as text: equal as numbers, or as text but for blanks."""
+    if truth is None or value is None:
+        return truth is value
+    try:
+        return Decimal(str(truth)) == Decimal(str(value))
+    except InvalidOperation:
+        return "".join(str(truth).split()) == "".join(str(value).split())
+
+
 def same(truth: Any, value: Any) -> bool:
     """Equal as numbers where the warehouse keeps a number, else as text."""
     if truth is None or value is None:
