@@ -1,0 +1,225 @@
+"""A whole Airflow of the tests' own: scheduler, triggerer, API server and workers, with an S3 server and the stub service.
+
+Everything is asked over HTTP or read from files; connections are a JSON file that a test may rewrite at any time.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import requests
+
+from tests.demo.services import free_port, ocr_service, run_airflow, s3_server, server
+
+KEY, SECRET = "the-key-of-the-test", "the-secret-of-the-test"
+DAGS = Path(__file__).parent / "dags"
+FINISHED = frozenset({"success", "failed", "upstream_failed", "skipped"})
+_T = TypeVar("_T")
+
+
+def until(ask: Callable[[], _T | None], what: str, seconds: float = 90.0) -> _T:
+    """What `ask` gives once it gives something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := ask():
+            return found
+        time.sleep(0.2)
+    raise TimeoutError(f"{what} did not come about within {seconds:.0f} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A DAG run that was triggered over the API."""
+
+    airflow: "Installation"
+    dag_id: str
+    run_id: str
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.airflow.get(
+            f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{task_id}"
+        )
+        return found
+
+    def await_state(self, task_id: str, *states: str, seconds: float = 120.0) -> dict[str, Any]:
+        def now() -> dict[str, Any] | None:
+            task = self.task(task_id)
+            return task if task["state"] in states else None
+
+        return until(now, f"{self.dag_id}.{task_id} in {' or '.join(states)}", seconds)
+
+    def finish(self, seconds: float = 120.0) -> dict[str, str]:
+        """The state of each task once the run has ended."""
+        states = {
+            task: self.await_state(task, *FINISHED, seconds=seconds)["state"]
+            for task in ("recognise", "load")
+        }
+        return states
+
+    def manifest(self) -> dict[str, Any]:
+        entry = self.airflow.get(
+            f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/recognise/xcomEntries/return_value"
+            "?deserialize=false&stringify=false"
+        )
+        value = entry["value"]
+        found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+        return found
+
+    def clear(self, task_id: str) -> None:
+        body = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
+        self.airflow.post(f"dags/{self.dag_id}/clearTaskInstances", body)
+
+    def log(self, task_id: str) -> str:
+        """What an author reads in the task's log, over all tries."""
+        folder = self.airflow.home / "airflow" / "logs" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}"
+        return "\n".join(path.read_text() for path in sorted((folder / f"task_id={task_id}").glob("*.log")))
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    home: Path
+    api: str
+    token: str
+    s3_url: str
+    ocr_url: str
+
+    def get(self, path: str) -> Any:
+        return self._checked(requests.get(f"{self.api}/api/v2/{path}", headers=self._headers(), timeout=30))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._checked(
+            requests.post(f"{self.api}/api/v2/{path}", headers=self._headers(), json=body, timeout=30)
+        )
+
+    def trigger(self, dag_id: str, **params: Any) -> Run:
+        run = self.post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": params})
+        return Run(self, dag_id, run["dag_run_id"])
+
+    def put(self, prefix: str, files: Mapping[str, bytes]) -> str:
+        """Puts files below a prefix of the bucket; gives the prefix."""
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=self.s3_url,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="y",
+        )
+        for name, content in files.items():
+            s3.put_object(Bucket="invoices", Key=f"{prefix}/{name}", Body=content)
+        s3.close()
+        return f"s3://invoices/{prefix}/"
+
+    def connect(self, **connections: Mapping[str, Any]) -> None:
+        """Defines connections, beside those that there are."""
+        path = self.home / "connections.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        aside = path.with_suffix(".new")
+        aside.write_text(json.dumps(known | connections))
+        aside.replace(path)
+
+    def account(self, ledger: str, **extra: Any) -> dict[str, Any]:
+        """A `jdocr` connection to the stub service."""
+        return {
+            "conn_type": "jdocr",
+            "login": KEY,
+            "password": SECRET,
+            "host": self.ocr_url,
+            "extra": {"ledger_conn_id": ledger, "qps": 100, **extra},
+        }
+
+    def behave(self, **change: Any) -> None:
+        requests.post(f"{self.ocr_url}/-/behave", json=change, timeout=10).raise_for_status()
+
+    def bill(self) -> list[str]:
+        """The SHA-256 of each picture that was billed."""
+        return [item["sha256"] for item in requests.get(f"{self.ocr_url}/-/bill", timeout=10).json()]
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def _checked(self, answer: requests.Response) -> Any:
+        assert answer.ok, f"{answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+
+def environment(home: Path, port: int) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AWS_"))}
+    backend = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
+    arguments = json.dumps({"connections_file_path": str(home / "connections.json")})
+    return {
+        **ours,
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__PARALLELISM": "3",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__SECRETS__BACKEND": backend,
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": arguments,
+        "AIRFLOW__WORKERS__SECRETS_BACKEND": backend,
+        "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS": arguments,
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        # `airflow standalone` starts its parts by that name.
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+@contextmanager
+def installation(home: Path) -> Iterator[Installation]:
+    """Starts everything, in a folder of its own; nothing of it runs on afterwards."""
+    port = free_port()
+    env = environment(home, port)
+    api = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        s3_url = stack.enter_context(s3_server(home / "servers.log"))
+        ocr_url = stack.enter_context(
+            ocr_service(home / "servers.log", KEY, SECRET, "--engine", "stub", "--qps", "100")
+        )
+        boto3.client(
+            "s3",
+            endpoint_url=s3_url,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="y",
+        ).create_bucket(Bucket="invoices")
+        assert run_airflow(["db", "migrate"], home / "airflow.log", env) == 0
+        command = [sys.executable, "-m", "airflow", "standalone"]
+        stack.enter_context(server(command, f"{api}/api/v2/version", home / "airflow.log", env))
+        token = until(lambda: _token(api), "a token")
+        airflow = Installation(home, api, token, s3_url, ocr_url)
+        airflow.connect(
+            aws_default={
+                "conn_type": "aws",
+                "login": "x",
+                "password": "y",
+                "extra": {"endpoint_url": s3_url, "region_name": "us-east-1"},
+            },
+            warehouse_default={"conn_type": "sqlite", "host": str(home / "warehouse.db")},
+            ledger_default={"conn_type": "sqlite", "host": str(home / "ledger.db")},
+            jdocr_default=airflow.account("ledger_default"),
+        )
+        until(
+            lambda: requests.get(f"{api}/api/v2/dags/deferring", headers=airflow._headers(), timeout=10).ok,
+            "the DAGs",
+        )  # noqa: SLF001 - its own
+        yield airflow
+
+
+def _token(api: str) -> str | None:
+    answer = requests.get(f"{api}/auth/token", timeout=10)
+    token: str | None = answer.json().get("access_token") if answer.ok else None
+    return token
