@@ -76,6 +76,12 @@ class Run:
         body = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
         self.airflow.post(f"dags/{self.dag_id}/clearTaskInstances", body)
 
+    def reason(self, task_id: str) -> tuple[str, str]:
+        """The class and the text of the error that ended the task's last try, as its log shows them."""
+        entries = [json.loads(line) for line in self.log(task_id).splitlines() if '"error_detail"' in line]
+        last = entries[-1]["error_detail"][0]
+        return last["exc_type"], last["exc_value"]
+
     def log(self, task_id: str) -> str:
         """What an author reads in the task's log, over all tries."""
         folder = self.airflow.home / "airflow" / "logs" / f"dag_id={self.dag_id}" / f"run_id={self.run_id}"
@@ -136,6 +142,10 @@ class Installation:
 
     def behave(self, **change: Any) -> None:
         requests.post(f"{self.ocr_url}/-/behave", json=change, timeout=10).raise_for_status()
+
+    def health(self) -> dict[str, Any]:
+        found: dict[str, Any] = requests.get(f"{self.ocr_url}/-/health", timeout=10).json()
+        return found
 
     def bill(self) -> list[str]:
         """The SHA-256 of each picture that was billed."""

@@ -10,6 +10,8 @@ for name, deferrable in (("batch", False), ("deferring", True)):
     with DAG(
         name,
         schedule=None,
+        # A list stays a list.
+        render_template_as_native_obj=True,
         default_args={"retries": 1, "retry_delay": timedelta(seconds=1)},
         params={
             "images": "",
