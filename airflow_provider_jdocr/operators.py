@@ -163,7 +163,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         if reason is not None:
             # Before the error: what was paid for can still be loaded.
             context["ti"].xcom_push(_RETURN_VALUE, pushed)
-            raise BatchFailed(reason, manifest=pushed, permanent=permanent)
+            raise BatchFailed(_with_problems(reason, manifest), manifest=pushed, permanent=permanent)
         if manifest.waiting:
             said = manifest.stop.message if manifest.stop else "nobody says why"
             self.log.warning("%d images are left waiting: %s", manifest.waiting, said)
@@ -284,6 +284,14 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
                 f"What there is was loaded. {'; '.join(reasons[:10])}", manifest=report, permanent=True
             )
         return report
+
+
+def _with_problems(reason: str, manifest: Manifest) -> str:
+    """The reason and the first images that did not make it; the log names them all."""
+    shown = [
+        f"{problem['uri']}: {problem['code']}: {problem['message']}" for problem in manifest.problems[:3]
+    ]
+    return "\n".join((reason, *shown))
 
 
 def _reset_to_wait_for(manifest: Manifest) -> Stop | None:

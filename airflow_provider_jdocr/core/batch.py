@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Client, WireFailure
-from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError, Verdict
+from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError, Verdict, code_for
 from airflow_provider_jdocr.core.ledger import (
     Attempt,
     Busy,
@@ -316,6 +316,8 @@ class _Traffic:
             down = self._in_a_row >= most
         if down:
             said = f"{self._in_a_row} sends in a row without a result, the last: {code} {message}"
+            if not reached:
+                said += f", at {self._desk.account.base_url}. {code_for('wire', code).advice}"
             self.end(Stop("busy" if reached else "unreachable", said))
 
 
@@ -529,7 +531,9 @@ class _Batch:
                 case Verdict.SLOW_DOWN:
                     overruns, sends = overruns + 1, sends - 1
                 case Verdict.CONFIGURATION:
-                    stop = Stop("configuration", f"{sent.layer} {sent.code}: {sent.message}")
+                    advice = code_for(sent.layer, sent.code).advice
+                    said = f"{sent.layer} {sent.code}: {sent.message}. {advice}".strip()
+                    stop = Stop("configuration", said)
                     self._traffic.end(stop)
                     return self._stopped(source, stop)
                 case Verdict.AGAIN_ONCE if once:

@@ -1,6 +1,8 @@
-"""A whole Airflow of the tests' own: scheduler, triggerer, API server and workers, with an S3 server and the stub service.
+"""A whole Airflow of the tests' own: scheduler, triggerer, API server and workers, with an S3 server and
+the stub service.
 
-Everything is asked over HTTP or read from files; connections are a JSON file that a test may rewrite at any time.
+Everything is asked over HTTP or read from files; connections are a JSON file that a test may rewrite at
+any time.
 """
 
 import json
@@ -57,11 +59,8 @@ class Run:
 
     def finish(self, seconds: float = 120.0) -> dict[str, str]:
         """The state of each task once the run has ended."""
-        states = {
-            task: self.await_state(task, *FINISHED, seconds=seconds)["state"]
-            for task in ("recognise", "load")
-        }
-        return states
+        tasks = ("recognise", "load")
+        return {task: self.await_state(task, *FINISHED, seconds=seconds)["state"] for task in tasks}
 
     def manifest(self) -> dict[str, Any]:
         entry = self.airflow.get(
@@ -103,6 +102,10 @@ class Installation:
         return self._checked(
             requests.post(f"{self.api}/api/v2/{path}", headers=self._headers(), json=body, timeout=30)
         )
+
+    def has_dags(self) -> bool:
+        path = f"{self.api}/api/v2/dags/deferring"
+        return requests.get(path, headers=self._headers(), timeout=10).ok
 
     def trigger(self, dag_id: str, **params: Any) -> Run:
         run = self.post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": params})
@@ -222,10 +225,7 @@ def installation(home: Path) -> Iterator[Installation]:
             ledger_default={"conn_type": "sqlite", "host": str(home / "ledger.db")},
             jdocr_default=airflow.account("ledger_default"),
         )
-        until(
-            lambda: requests.get(f"{api}/api/v2/dags/deferring", headers=airflow._headers(), timeout=10).ok,
-            "the DAGs",
-        )  # noqa: SLF001 - its own
+        until(airflow.has_dags, "the DAGs")
         yield airflow
 
 

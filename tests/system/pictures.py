@@ -1,4 +1,6 @@
-"""Pictures that the stub engine answers for: small, each of its own, with a consistent invoice as their truth."""
+"""Pictures that the stub engine answers for: small, each of its own, with a consistent invoice as their
+truth.
+"""
 
 import io
 import json
