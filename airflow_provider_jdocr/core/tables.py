@@ -131,7 +131,7 @@ class Tables:
         self.lines = self._table("lines", *_line_columns())
         self.findings = self._table("findings", *_finding_columns())
         self.meta = self._table(
-            "meta", _key("id", sa.Integer, autoincrement=False), _set("schema_version", sa.Integer)
+            "warehouse_meta", _key("id", sa.Integer, autoincrement=False), _set("schema_version", sa.Integer)
         )
         sa.Index(f"{prefix}documents_invoice_key", self.documents.c.invoice_key)
         sa.Index(f"{prefix}documents_review_status", self.documents.c.review_status)

@@ -843,7 +843,7 @@ def test_tables_of_another_version_are_refused_with_both_versions_named(
 
 
 def test_loading_without_tables_says_so_and_shows_nobodys_data(engine: sa.Engine) -> None:
-    with pytest.raises(WarehouseError, match="jdocr_meta") as caught:
+    with pytest.raises(WarehouseError, match="jdocr_warehouse_meta") as caught:
         Warehouse(engine).load([document("a")])
     assert "某某有限公司" not in str(caught.value)
 
