@@ -115,15 +115,16 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Begins nothing more; answers in flight are still written down."""
-        if self._kill:
-            self._kill.set()
+        # Airflow calls this from a signal handler, in the thread that may be inside the event's own lock.
+        self._kill = self._kill or threading.Event()
+        threading.Thread(target=self._kill.set).start()
 
     def _recognise(self, context: Context) -> Manifest:
         policy = self._policy()
         hook = JdOcrHook(self.jdocr_conn_id)
         account = hook.get_account()
         storage = open_storage(self.images, self.storage_conn_id or None)
-        self._kill = threading.Event()
+        self._kill = self._kill or threading.Event()
         return recognise_batch(
             select(self.images, storage, _globs(self.ignore)),
             storage=storage,

@@ -23,13 +23,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Client, WireFailure
@@ -63,9 +64,9 @@ FAILURES_IN_A_ROW = 20
 """Unsettled answers without a settled one between them: the service is down, sending on helps nobody."""
 PROGRESS_EVERY_SECONDS = 10.0
 PROBLEMS_SHOWN = 20
-STORE_TRIES = 60
+STORE_SECONDS = 120.0
 STORE_PAUSE_SECONDS = 2.0
-"""A paid answer is tried to be written down for two minutes before it is given up with an error."""
+"""How long a ledger that is away is tried again, and how often: an answer in hand was paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ _FAILING_STOPS = frozenset(
     {"configuration", "unreachable", "busy", "killed", "ledger", "quota_until_topped_up"}
 )
 _T = TypeVar("_T")
+_MAY_PASS = (OperationalError, InterfaceError, PoolTimeout)
 _LOG = logging.getLogger(__name__)
 
 
@@ -262,7 +264,7 @@ class _Traffic:
 
     @property
     def stop(self) -> Stop | None:
-        if self._stop is None and self._desk.killed.is_set():
+        if self._desk.killed.is_set():
             return Stop("killed", "the task was stopped; answers in flight were kept")
         return self._stop
 
@@ -272,14 +274,19 @@ class _Traffic:
         return self.stop is not None and self.stop.reason != "budget"
 
     def end(self, stop: Stop) -> None:
+        """Ends the sending. A reason to fail takes the place of one to wait."""
         with self._lock:
-            if self._stop is None:
+            if self._stop is None or (
+                stop.reason in _FAILING_STOPS and self._stop.reason not in _FAILING_STOPS
+            ):
                 self._desk.log.warning("Sending ends: %s", stop.message)
                 self._stop = stop
 
     def go_on(self) -> None:
+        """After the reset; whatever else ended the sending stands."""
         with self._lock:
-            self._stop = None
+            if self._stop and self._stop.reason == "quota_until_reset":
+                self._stop = None
 
     def alone_until_proven(self, send: Callable[[], _T]) -> _T:
         """Runs `send`; one at a time until a call of this batch was settled."""
@@ -341,12 +348,25 @@ class _Batch:
                 for source in self._unknown(sources):
                     running = self._submit(pool, running, source)
                 self._drain(pool, running)
+                self._write_down(flush=True)
+                return self._manifest()
+            except SQLAlchemyError as error:
+                self._break_off(running)
+                raise LedgerUnavailable(
+                    f"the ledger is away ({type(error).__name__}); clear or retry the task"
+                ) from error
             except BaseException:
-                # Let the workers finish what is in flight, but begin nothing new.
-                self._traffic.end(Stop("killed", "the batch was broken off"))
+                self._break_off(running)
                 raise
-        self._write_down(flush=True)
-        return self._manifest()
+
+    def _break_off(self, running: set[Future[_Done | _Later]]) -> None:
+        """Begins nothing new, lets what is in flight come in, and writes down what there is."""
+        self._traffic.end(Stop("killed", "the batch was broken off"))
+        for future in wait(running).done:
+            if future.exception() is None and isinstance(done := future.result(), _Done):
+                self._finished.append(done.outcome)
+        with suppress(SQLAlchemyError):
+            self._write_down(flush=True)
 
     # --- the main thread
 
@@ -356,18 +376,23 @@ class _Batch:
         while page := list(islice(stream, PAGE_SIZE)):
             self._counts["inputs"] += len(page)
             present = [source for source in page if isinstance(source, Source)]
-            known = self._desk.ledger.known_sources(present)
+            known = _patiently(self._desk, partial(self._desk.ledger.known_sources, present))
             identities = {uri: self._desk.identity(sha256) for uri, sha256 in known.items()}
-            rows = self._desk.ledger.recognitions(identities.values())
+            rows = _patiently(self._desk, partial(self._desk.ledger.recognitions, identities.values()))
             for source in page:
                 if isinstance(source, Missing):
                     self._note(_Done(Outcome(source.uri, None, "rejected", source.code, source.detail)))
                     continue
                 row = rows.get(identities[source.uri]) if source.uri in identities else None
-                if row and row.settled and self._desk.policy.resend == "none":
+                if row and self._is_done(row):
                     self._note(_settled(source, row, self._desk.run))
                 else:
                     yield source
+
+    def _is_done(self, row: Recognition) -> bool:
+        """Settled, and not to be asked for again: not wanted, or done by this task instance already."""
+        ours = row.run_digest == self._desk.run.digest
+        return row.settled is not None and (self._desk.policy.resend == "none" or ours)
 
     def _submit(
         self, pool: ThreadPoolExecutor, running: set[Future[_Done | _Later]], source: Source
@@ -442,17 +467,16 @@ class _Batch:
 
     def _write_down(self, *, flush: bool) -> None:
         if self._finished and (flush or len(self._finished) >= PAGE_SIZE):
-            _patiently(
-                self._desk,
-                lambda: self._desk.ledger.write_outcomes(self._desk.run, self._desk.account, self._finished),
-            )
+            write = partial(self._desk.ledger.write_outcomes, self._desk.run, self._desk.account)
+            _patiently(self._desk, partial(write, self._finished))
             self._finished = []
 
     def _speak(self) -> None:
         now = time.monotonic()
         if now - self._spoke >= PROGRESS_EVERY_SECONDS:
             self._spoke = now
-            self._say("Progress")
+            with suppress(SQLAlchemyError):  # the next line may tell; the work goes on without this one
+                self._say("Progress")
 
     def _say(self, what: str) -> None:
         cost, quota = self._desk.ledger.cost(self._desk.run), self._desk.ledger.quota(self._desk.account)
@@ -474,8 +498,8 @@ class _Batch:
         )
 
     def _manifest(self) -> Manifest:
-        self._say("Finished")
         desk = self._desk
+        _patiently(desk, partial(self._say, "Finished"))
         return Manifest(
             run=desk.run,
             service=desk.account.service,
@@ -483,8 +507,8 @@ class _Batch:
             inputs=self._counts["inputs"],
             **{name: self._counts[name] for name in OUTCOMES},
             unsettled=self._counts["unsettled"],
-            **asdict(desk.ledger.cost(desk.run)),
-            remaining=desk.ledger.quota(desk.account).remaining,
+            **asdict(_patiently(desk, partial(desk.ledger.cost, desk.run))),
+            remaining=_patiently(desk, partial(desk.ledger.quota, desk.account)).remaining,
             max_failed=desk.policy.max_failed,
             seconds=round(time.monotonic() - self._started, 3),
             stop=self._traffic.stop,
@@ -500,14 +524,14 @@ class _Batch:
         try:
             looked = preflight(desk.storage.read(source.uri), desk.account.endpoint)
             if looked.sha256:
-                desk.ledger.remember_source(source, looked.sha256)
+                _patiently(desk, partial(desk.ledger.remember_source, source, looked.sha256))
             if isinstance(looked, Rejected):
                 identity = desk.identity(looked.sha256) if looked.sha256 else None
                 return _Done(Outcome(source.uri, identity, "rejected", looked.code, looked.message))
             return self._ask(source, looked)
         except StorageError as error:
             return _Done(Outcome(source.uri, None, "rejected", "UNREADABLE", str(error)), unsettled=True)
-        except (DBAPIError, LedgerUnavailable) as error:
+        except SQLAlchemyError as error:
             stop = Stop(
                 "ledger", f"the ledger cannot be written: {type(error).__name__}. Nothing is sent without it."
             )
@@ -554,9 +578,11 @@ class _Batch:
             row = desk.ledger.recognitions([desk.identity(image.sha256)]).get(desk.identity(image.sha256))
             return _settled(source, row, desk.run) if row and row.settled else self._stopped(source, stop)
         identity = desk.identity(image.sha256)
-        match desk.ledger.claim(identity, desk.run, resend=desk.policy.resend, in_doubt=desk.policy.in_doubt):
-            case Claim() as claim:
-                return claim
+        resend, in_doubt = desk.policy.resend, desk.policy.in_doubt
+        claim = partial(desk.ledger.claim, identity, desk.run, resend=resend, in_doubt=in_doubt)
+        match _patiently(desk, claim):
+            case Claim() as claimed:
+                return claimed
             case SettledAlready(row):
                 return _settled(source, row, desk.run)
             case Held():
@@ -572,26 +598,31 @@ class _Batch:
         desk = self._desk
         attempt = self._begin(claim, image) if self._traffic.reserve_call() else None
         if not isinstance(attempt, Attempt):
-            desk.ledger.release(claim)
+            _patiently(desk, partial(desk.ledger.release, claim))
             return self._not_sent(source, attempt)
-        answer = desk.client.send(image.content)
+        try:
+            answer = desk.client.send(image.content)
+        except BaseException:
+            lost = WireFailure("connection_broken", reached=True, detail="the sending thread broke off")
+            _patiently(desk, partial(desk.ledger.settle, attempt, desk.account, read_failure(lost), None))
+            raise
         if isinstance(answer, WireFailure):
             reading, reply = read_failure(answer), None
         else:
             reading, reply = read_reply(desk.account.endpoint, answer.status, answer.body), answer
-        _patiently(desk, lambda: desk.ledger.settle(attempt, desk.account, reading, reply))
+        _patiently(desk, partial(desk.ledger.settle, attempt, desk.account, reading, reply))
         self._judge(reading, reached=reply is not None or reading.verdict is Verdict.IN_DOUBT)
         return reading
 
     def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:
         desk = self._desk
-        left = desk.ledger.take_slot(desk.account)
+        left = _patiently(desk, partial(desk.ledger.take_slot, desk.account))
         while left > 0 and not self._traffic.halted:
             step = min(left, 15.0)
             desk.pause(step)
             left -= step
             if left > 0:
-                desk.ledger.renew(claim)
+                _patiently(desk, partial(desk.ledger.renew, claim))
         keep = desk.policy.budget.keep_remaining
         begun = None
         if not self._traffic.halted:
@@ -631,18 +662,19 @@ class _Batch:
             self._traffic.unsettled(reading.code, reading.message, reached)
 
 
-def _patiently(desk: _Desk, write: Callable[[], None]) -> None:
-    """Writes to the ledger through a database that is away for a while: what is in hand was paid for."""
-    for left in reversed(range(STORE_TRIES)):
+def _patiently(desk: _Desk, ask: Callable[[], _T]) -> _T:
+    """Asks the ledger through a database that is away for a while. A kill does not shorten it: what is in
+    hand was paid for.
+    """
+    ends = time.monotonic() + STORE_SECONDS
+    while True:
         try:
-            write()
-        except DBAPIError as error:
-            if not left:
+            return ask()
+        except _MAY_PASS as error:
+            if time.monotonic() >= ends:
                 raise
-            desk.log.warning("The ledger cannot be written (%s); trying again", type(error).__name__)
-            time.sleep(STORE_PAUSE_SECONDS)  # not the batch's pause: a kill must not shorten this one
-        else:
-            return
+            desk.log.warning("The ledger cannot be reached (%s); trying again", type(error).__name__)
+        time.sleep(STORE_PAUSE_SECONDS)
 
 
 def _settled(source: Source, row: Recognition, run: RunKey) -> _Done:

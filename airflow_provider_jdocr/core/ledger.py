@@ -50,6 +50,12 @@ LOOKUP_SIZE = 500
 """Keys per look-up statement: within every database's limit on bound parameters."""
 
 CLAIM_SECONDS = 60.0
+DOUBT_GRACE_SECONDS = 10.0
+"""How long an expired send is left alone once it was noticed. Where the database was away, its own process
+may have the reply in hand and be about to write it down.
+"""
+LONGEST_QUEUE = 10_000
+"""Slots that can be reserved ahead; more are the trace of a database clock that was wrong."""
 SEND_MARGIN_SECONDS = 10.0
 """How much longer than its timeouts a send may take before the ledger calls it in doubt."""
 
@@ -193,7 +199,7 @@ def decide(
     row: Recognition, *, now: float, asked_in_this_run: bool, resend: Resend, in_doubt: InDoubt
 ) -> Literal["claim", "settled", "held"] | Busy:
     """What a task may do with a recognition. Pure; `row` as of `now`."""
-    if row.state in (State.CLAIMED, State.SENDING):
+    if row.state is not State.IDLE and row.lease_until > now:
         return Busy(row.lease_until - now)
     wanted_again = not asked_in_this_run and (
         resend == "all" or (resend == "failed" and row.settled is not Settled.ANSWERED)
@@ -319,7 +325,7 @@ class Ledger:
             )
         self._engine = engine
         self._clock = clock
-        self._accounts: set[str] = set()
+        self._accounts: list[dict[str, str]] = []
         # SQLite's driver would leave immediate transactions behind it when its isolation level is touched.
         autocommit = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
         self._slots = engine.execution_options(**autocommit)
@@ -412,6 +418,7 @@ class Ledger:
             row = stored.at(now)
             if row != stored and row.state is State.IN_DOUBT:
                 self._mark_doubt(db, row.id, now)
+                return Busy(DOUBT_GRACE_SECONDS)
             asked = self._asked(db, row.id, run)
             decision = decide(row, now=now, asked_in_this_run=asked, resend=resend, in_doubt=in_doubt)
             if decision == "settled":
@@ -453,7 +460,8 @@ class Ledger:
             interval = (
                 sa.literal((1.0 + pacing.ARRIVAL_JITTER_SECONDS) / account.qps, sa.Double) / _account.c.factor
             )
-            start = sa.case((_account.c.next_slot_at > now, _account.c.next_slot_at), else_=now)
+            queued = _account.c.next_slot_at.between(now, now + LONGEST_QUEUE * interval)
+            start = sa.case((queued, _account.c.next_slot_at), else_=now)
             statement = (
                 _account.update()
                 .where(_is_account(account))
@@ -510,11 +518,18 @@ class Ledger:
         with self._engine.begin() as db:
             now = self._now(db)
             state = self._locked_account(db, account)
+            row = self._recognition_of(db, attempt)
+            sent = db.execute(sa.select(_attempt).where(_attempt.c.id == attempt.id)).one()
+            if sent.ended_at is not None:
+                return  # written down before, by a commit whose acknowledgement was lost
             in_flight = self._in_flight(db, account, now, attempt)
-            after = pacing.after_answer(state, _limits(account), reading, now=now, in_flight=in_flight)
+            limits = _limits(account)
+            after = pacing.after_answer(
+                state, limits, reading, now=now, sent_at=sent.started_at, in_flight=in_flight
+            )
             self._write_account(db, account, after)
+            self._set(db, row.id, **_settlement(row, attempt, reading, was_doubted=sent.state == "in_doubt"))
             self._end_attempt(db, attempt, now, reading, reply)
-            self._settle_recognition(db, attempt, reading)
 
     # --- outcomes and reports
 
@@ -538,7 +553,7 @@ class Ledger:
                 for outcome in outcomes
             ]
             for part in _parts(rows):
-                self._upsert(db, _outcome, part)
+                self._upsert(db, _outcome, part, unless=_tells_less)
 
     def outcomes(self, run: RunKey) -> Iterator[Outcome]:
         """What became of each input of a task instance, in order of URI digest, streamed by key."""
@@ -612,16 +627,19 @@ class Ledger:
         table: sa.Table,
         rows: Sequence[Mapping[str, Any]],
         update: Iterable[str] | None = None,
+        unless: Callable[[Any], sa.ColumnElement[bool]] | None = None,
     ) -> None:
         """Inserts `rows`; where the primary key is there already, sets `update` (None: every other
-        column).
+        column), `unless` that says of the new row that it is not wanted.
         """
         insert = _INSERT[db.dialect.name](table)
         keys = [column.name for column in table.primary_key]
         names = [name for name in rows[0] if name not in keys] if update is None else list(update)
         if names:
             changed = insert.on_conflict_do_update(
-                index_elements=keys, set_={name: insert.excluded[name] for name in names}
+                index_elements=keys,
+                set_={name: insert.excluded[name] for name in names},
+                where=sa.not_(unless(insert.excluded)) if unless else None,
             )
             db.execute(changed, list(rows))
         else:
@@ -637,17 +655,17 @@ class Ledger:
 
     def _asked(self, db: sa.Connection, recognition_id: int, run: RunKey) -> bool:
         columns = _attempt.c
-        asked = (columns.recognition_id == recognition_id) & (columns.run_digest == run.digest)
-        return (
-            db.execute(sa.select(columns.id).where(asked, columns.state != "never_reached").limit(1)).first()
-            is not None
-        )
+        # What was turned away, for the rate, the quota or the key, was not asked.
+        asked = columns.state.in_(["sending", "in_doubt"]) | columns.verdict.in_(list(_SETTLES))
+        here = (columns.recognition_id == recognition_id) & (columns.run_digest == run.digest)
+        return db.execute(sa.select(columns.id).where(here, asked).limit(1)).first() is not None
 
     def _mark_doubt(self, db: sa.Connection, recognition_id: int, now: float) -> None:
         lost = (_attempt.c.recognition_id == recognition_id) & (_attempt.c.state == "sending")
         verdict = {"state": "in_doubt", "verdict": Verdict.IN_DOUBT, "layer": "wire", "code": "lease_expired"}
         db.execute(_attempt.update().where(lost, _attempt.c.lease_until <= now).values(**verdict))
-        self._set(db, recognition_id, state=State.IN_DOUBT, doubts=_recognition.c.doubts + 1)
+        grace = {"lease_until": now + DOUBT_GRACE_SECONDS}
+        self._set(db, recognition_id, state=State.IN_DOUBT, doubts=_recognition.c.doubts + 1, **grace)
 
     def _set(self, db: sa.Connection, recognition_id: int, **values: Any) -> None:
         db.execute(_recognition.update().where(_recognition.c.id == recognition_id).values(**values))
@@ -664,29 +682,10 @@ class Ledger:
         values = {"state": State.SENDING, "lease_until": lease_until}
         return db.execute(_recognition.update().where(held, unanswered).values(**values)).rowcount == 1
 
-    def _settle_recognition(self, db: sa.Connection, attempt: Attempt, reading: Reading) -> None:
-        columns = _recognition.c
-        row = db.execute(
-            sa.select(_recognition).where(columns.id == attempt.claim.recognition_id).with_for_update()
-        ).one()
-        ours = row.lease_token == attempt.claim.token
-        values: dict[str, Any] = {}
-        settled = _SETTLES.get(reading.verdict)
-        if settled and not (row.settled == Settled.ANSWERED and settled is Settled.FAILED):
-            values |= {"settled": settled, "answer_id": attempt.id, "doubts": 0}
-        if ours and (settled or reading.verdict is not Verdict.IN_DOUBT):
-            values |= {"state": State.IDLE, "lease_token": None, "lease_until": 0.0}
-        if ours and not settled and row.doubts and "state" in values:
-            values |= {"state": State.IN_DOUBT}
-        if ours and reading.verdict is Verdict.IN_DOUBT:
-            values |= {
-                "state": State.IN_DOUBT,
-                "doubts": row.doubts + 1,
-                "lease_token": None,
-                "lease_until": 0.0,
-            }
-        if values:
-            self._set(db, row.id, **values)
+    def _recognition_of(self, db: sa.Connection, attempt: Attempt) -> sa.Row[Any]:
+        """The attempt's recognition, locked; attempts change only under that lock."""
+        query = sa.select(_recognition).where(_recognition.c.id == attempt.claim.recognition_id)
+        return db.execute(query.with_for_update()).one()
 
     def _end_attempt(
         self, db: sa.Connection, attempt: Attempt, now: float, reading: Reading, reply: Reply | None
@@ -715,12 +714,12 @@ class Ledger:
         return int(db.execute(query).scalar_one())
 
     def _ensure_account(self, account: Account) -> None:
-        if account.fingerprint in self._accounts:
+        if _account_key(account) in self._accounts:
             return
         with self._engine.begin() as db:
             row = _account_key(account) | {"next_slot_at": 0.0} | asdict(pacing.AccountState())
             self._upsert(db, _account, [row], update=())
-        self._accounts.add(account.fingerprint)
+        self._accounts.append(_account_key(account))
 
     def _locked_account(self, db: sa.Connection, account: Account) -> pacing.AccountState:
         row = db.execute(sa.select(_account).where(_is_account(account)).with_for_update()).mappings().one()
@@ -728,6 +727,24 @@ class Ledger:
 
     def _write_account(self, db: sa.Connection, account: Account, state: pacing.AccountState) -> None:
         db.execute(_account.update().where(_is_account(account)).values(**asdict(state)))
+
+
+def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, *, was_doubted: bool) -> dict[str, Any]:
+    """What a reading changes in the recognition's row. `was_doubted`: its lease had ended meanwhile.
+
+    A reply that settles does so whoever holds the lease; only the holder's state is brought to rest. A new
+    failure never replaces an answer that is there.
+    """
+    settled = _SETTLES.get(reading.verdict)
+    doubtful = reading.verdict is Verdict.IN_DOUBT
+    doubts = row.doubts + doubtful - was_doubted
+    values: dict[str, Any] = {"doubts": 0 if settled else max(0, doubts)}
+    if settled and not (row.settled == Settled.ANSWERED and settled is Settled.FAILED):
+        values |= {"settled": settled, "answer_id": attempt.id}
+    if row.lease_token == attempt.claim.token:
+        rest = State.IN_DOUBT if values["doubts"] else State.IDLE
+        values |= {"state": rest, "lease_token": None, "lease_until": 0.0}
+    return values
 
 
 def ddl(dialect: Literal["sqlite", "postgresql"]) -> str:
@@ -752,9 +769,8 @@ def engine_for(url: str | sa.URL, **options: Any) -> sa.Engine:
             return _sqlite_engine(address, **options)
         case "postgresql":
             options.setdefault("connect_args", {"prepare_threshold": None})
-            return sa.create_engine(
-                address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, **options
-            )
+            address = address.set(drivername="postgresql+psycopg")
+            return sa.create_engine(address, pool_pre_ping=True, **(_POOL | options))
         case other:
             raise ConfigurationError(
                 f"the ledger runs on sqlite and postgresql; {other} is not among them. "
@@ -772,7 +788,7 @@ def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
         )
     # Created here, so that the ledger and its journals are readable by their owner alone.
     os.close(os.open(address.database, os.O_CREAT | os.O_RDWR, 0o600))
-    engine = sa.create_engine(address, **options)
+    engine = sa.create_engine(address, **(_POOL | options))
 
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: object) -> None:
@@ -789,6 +805,16 @@ def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
     return engine
 
 
+def _tells_less(new: Any) -> sa.ColumnElement[bool]:
+    """Whether an outcome only waits where an earlier try of the same task knows what became of the input."""
+    old = _outcome.c.outcome
+    known = sa.or_(*(old == outcome for outcome in ("recognised", "reused", "failed")))
+    return sa.and_(new.outcome == "waiting", known)
+
+
+# As many connections as there are threads: a paid reply must not wait for a place in a queue. The parameters
+# of a statement are no business of a traceback.
+_POOL: dict[str, Any] = {"max_overflow": -1, "hide_parameters": True}
 _ADVISORY_LOCK = 0x6A646F6372  # "jdocr"
 _SETTLES = {Verdict.SUCCESS: Settled.ANSWERED, Verdict.SETTLE_FAILED: Settled.FAILED}
 _INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

@@ -25,6 +25,9 @@ ARRIVAL_JITTER_SECONDS = 0.03
 """How unevenly calls arrive that leave evenly. A service that counts the calls of any one second sees one too
 many of them unless as many slots as it allows take a second and this much more.
 """
+DAY_MAY_LAG_SECONDS = 900.0
+DAY_MAY_LAG_RETRY_SECONDS = 60.0
+"""The service's clock may be behind ours when the daily count is reset: then it is asked once a minute."""
 SLOWEST_FACTOR = 0.05
 RECOVERY_PER_SECOND = 0.1
 """Of the allowed rate, while good answers come: half of it is won back in about five seconds."""
@@ -97,6 +100,8 @@ class Refused:
 
 def rolled(state: AccountState, limits: Limits, now: float) -> AccountState:
     """The row inside the window that holds at `now`: behind a reset nothing is known and nothing used."""
+    if state.quota_state is not QuotaState.OPEN and now >= (state.quota_until or 0.0):
+        state = replace(state, remaining=None, known_at=None)
     if now < state.window_ends_at:
         return state
     return replace(state, window_ends_at=limits.next_reset(now), used=0, remaining=None, known_at=None)
@@ -130,20 +135,29 @@ def admit(
 
 
 def after_answer(
-    state: AccountState, limits: Limits, reading: Reading, *, now: float, in_flight: int
+    state: AccountState,
+    limits: Limits,
+    reading: Reading,
+    *,
+    now: float,
+    in_flight: int,
+    sent_at: float | None = None,
 ) -> AccountState:
-    """The row after a reply. `in_flight`: other calls of the account that are on their way."""
+    """The row after a reply to a call of `sent_at`. `in_flight`: other calls of the account under way."""
     state = rolled(state, limits, now)
+    counted_here = sent_at is None or limits.next_reset(sent_at) == state.window_ends_at
     if reading.charged is False:
-        state = given_back(state)
+        state = given_back(state) if counted_here else replace(state, probe_until=0.0)
     match reading.verdict:
         case Verdict.SLOW_DOWN:
             return _slowed(state, now)
         case Verdict.QUOTA_RESET:
-            return _ended(state, QuotaState.UNTIL_RESET, now, limits.next_reset(now))
+            return _ended(state, QuotaState.UNTIL_RESET, now, _reset_after(state, limits, now, in_flight))
         case Verdict.QUOTA_TOPUP:
             return _ended(state, QuotaState.UNTIL_TOPPED_UP, now, limits.next_reset(now))
         case Verdict.SUCCESS | Verdict.SETTLE_FAILED:
+            if state.quota_state is not QuotaState.OPEN and sent_at is not None and sent_at <= state.quota_at:
+                return state  # sent before the quota was found used up: no sign that it is back
             return _recovered(_with_news(state, reading, now, in_flight), limits)
         case _:
             return replace(state, probe_until=0.0)
@@ -277,6 +291,17 @@ def _ended(state: AccountState, end: QuotaState, now: float, until: float) -> Ac
     return replace(
         state, quota_state=end, quota_at=now, quota_until=until, remaining=0, known_at=now, probe_until=0.0
     )
+
+
+def _reset_after(state: AccountState, limits: Limits, now: float, in_flight: int) -> float:
+    """When an ended quota is to be asked about again: at the reset, or soon where that was just now.
+
+    A day that ended in its first minutes without a call in it is the day before, by the service's clock.
+    """
+    fresh = limits.next_reset(now - DAY_MAY_LAG_SECONDS) < limits.next_reset(now)
+    if fresh and state.used <= in_flight:
+        return now + DAY_MAY_LAG_RETRY_SECONDS
+    return limits.next_reset(now)
 
 
 def _with_news(state: AccountState, reading: Reading, now: float, in_flight: int) -> AccountState:

@@ -8,11 +8,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
 from PIL import Image as Pillow
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from airflow_provider_jdocr.core import batch
+from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.batch import (
     FAILURES_IN_A_ROW,
     SENDS_PER_IMAGE,
@@ -369,3 +375,78 @@ def test_the_ledger_names_the_outcome_of_every_input(bench: Bench) -> None:
         "s3://b/empty.jpg": "rejected",
         "s3://b/good.png": "recognised",
     }
+
+
+@pytest.mark.parametrize("turned_away", [ledgers.TOO_FAST, ledgers.BUSY, ledgers.WRONG_KEY, REFUSED])
+def test_an_answer_that_turns_the_call_away_uses_up_no_resend(
+    bench: Bench, turned_away: Reply | WireFailure
+) -> None:
+    storage = pictures(1)
+    bench.run(storage, Service())
+    bench.run(storage, Service(turned_away, GOOD), OTHER_RUN, resend="all", max_in_flight=1)
+    assert counts(bench.run(storage, Service(), OTHER_RUN, resend="all")) == {"recognised": 1}
+    assert bench.ledger.cost(OTHER_RUN).charged == 1
+
+
+def test_a_retry_whose_budget_is_used_up_still_knows_what_it_recognised(bench: Bench) -> None:
+    storage, service = pictures(6), Service()
+    bench.run(storage, service)
+    how: dict[str, Any] = {"resend": "all", "max_in_flight": 1, "budget": Budget(max_calls=3)}
+    assert counts(bench.run(storage, service, OTHER_RUN, **how)) == {"recognised": 3, "waiting": 3}
+    more = Memory({"s3://a/new.png": picture(99), **storage.files})
+    assert counts(bench.run(more, service, OTHER_RUN, **how)) == {"recognised": 3, "waiting": 4}
+
+
+def test_a_kill_counts_also_when_the_budget_had_ended_the_sending(bench: Bench) -> None:
+    service = Service()
+    service.before = bench.killed.set
+    manifest = bench.run(pictures(9), service, max_in_flight=4, budget=Budget(max_calls=1))
+    assert len(service.calls) == 1
+    assert manifest.stop is not None
+    assert manifest.stop.reason == "killed"
+    assert manifest.verdict()
+
+
+def test_a_paid_answer_survives_a_ledger_that_is_busy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "STORE_PAUSE_SECONDS", 0.0)
+    settle, away = bench.ledger.settle, iter([PoolTimeout("pool"), OperationalError("", {}, Exception())])
+
+    def sometimes(*args: Any) -> None:
+        if (error := next(away, None)) is not None:
+            raise error
+        settle(*args)
+
+    monkeypatch.setattr(bench.ledger, "settle", sometimes)
+    assert counts(bench.run(pictures(1), Service())) == {"recognised": 1}
+
+
+def test_a_progress_line_that_cannot_be_made_does_not_end_the_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "PROGRESS_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(batch, "STORE_PAUSE_SECONDS", 0.0)
+    quota, times = bench.ledger.quota, count()
+
+    def sometimes(account: Account) -> Any:
+        if next(times) % 2 == 0:
+            raise OperationalError("", {}, Exception("away"))
+        return quota(account)
+
+    monkeypatch.setattr(bench.ledger, "quota", sometimes)
+    assert counts(bench.run(pictures(10), Service())) == {"recognised": 10}
+
+
+def test_a_batch_that_breaks_off_leaves_its_outcomes_and_nothing_as_being_sent(bench: Bench) -> None:
+    service = Service()
+
+    def break_off() -> None:
+        if len(service.calls) == 5:
+            raise MemoryError
+
+    service.before = break_off
+    with pytest.raises(MemoryError):
+        bench.run(pictures(10), service, max_in_flight=1)
+    assert Counter(row.outcome for row in bench.ledger.outcomes(RUN))["recognised"] == 4
+    with bench.engine.connect() as db:
+        states = db.execute(text("SELECT state, count(*) FROM jdocr_recognition GROUP BY state")).all()
+    assert dict(map(tuple, states)) == {"idle": 4, "in_doubt": 1}

@@ -18,6 +18,7 @@ from airflow_provider_jdocr.core.client import Reply, WireFailure
 from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerSchemaError
 from airflow_provider_jdocr.core.ledger import (
     CLAIM_SECONDS,
+    DOUBT_GRACE_SECONDS,
     LOOKUP_SIZE,
     Attempt,
     Busy,
@@ -153,6 +154,9 @@ def test_a_send_whose_worker_died_is_in_doubt_when_its_lease_ends(ledger: Ledger
     assert isinstance(ledger.claim(identity(), RUN), Busy)
     clock.pass_(1000)
     assert ledger.recognitions([identity()])[identity()].state is State.IN_DOUBT
+    # Left alone a moment longer: its process may have the reply in hand while the database was away.
+    assert ledger.claim(identity(), RUN, in_doubt="hold") == Busy(DOUBT_GRACE_SECONDS)
+    clock.pass_(DOUBT_GRACE_SECONDS)
     assert isinstance(ledger.claim(identity(), RUN, in_doubt="hold"), Held)
 
 
@@ -178,6 +182,8 @@ def test_never_reached_the_server_is_not_in_doubt(ledger: Ledger) -> None:
 def test_a_late_answer_is_kept_whoever_holds_the_lease(ledger: Ledger, clock: Clock) -> None:
     slow = begun(ledger, claimed(ledger))
     clock.pass_(1000)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Busy)
+    clock.pass_(DOUBT_GRACE_SECONDS)
     other = claimed(ledger, run=OTHER_RUN)
     settle(ledger, slow, GOOD)
     assert [answer.answer_id for answer in ledger.answers([identity()])] == [slow.id]
@@ -442,3 +448,64 @@ def test_identities_that_the_ledger_does_not_know_are_absent(ledger: Ledger) -> 
     unknown = Identity("jd", "ocr_invoice", "f" * 64)
     assert ledger.recognitions([unknown]) == {}
     assert ledger.answers([unknown]) == []
+
+
+def test_a_late_answer_that_cost_nothing_takes_the_doubt_back(ledger: Ledger, clock: Clock) -> None:
+    slow = begun(ledger, claimed(ledger))
+    clock.pass_(1000)
+    ledger.claim(identity(), OTHER_RUN)
+    settle(ledger, slow, ledgers.BUSY)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Claim)
+
+
+def test_an_answer_is_written_down_once_also_when_the_first_commit_was_not_acknowledged(
+    ledger: Ledger,
+) -> None:
+    account = ledgers.account(daily_limit=10)
+    begun(ledger, claimed(ledger, "b"), account=account)
+    attempt = begun(ledger, claimed(ledger), account=account)
+    for _ in range(2):
+        settle(ledger, attempt, ledgers.BUSY, account)
+    assert ledger.quota(account).used == 1
+
+
+def test_one_ledger_serves_both_endpoints_of_an_account(ledger: Ledger) -> None:
+    for endpoint in ("ocr_invoice", "intsig_invoice"):
+        assert ledger.take_slot(ledgers.account(endpoint=endpoint)) == 0.0
+
+
+def test_a_database_clock_that_was_wrong_for_a_while_blocks_nobody(ledger: Ledger, clock: Clock) -> None:
+    clock.pass_(86_400)
+    ledger.take_slot(ACCOUNT)
+    clock.pass_(-86_400)
+    assert ledger.take_slot(ACCOUNT) == 0.0
+
+
+def test_a_late_settle_and_a_claim_of_the_same_image_do_not_deadlock(postgres_url: str) -> None:
+    clock, engine = Clock(), engine_for(postgres_url)
+    ledger = Ledger(engine, clock=clock)
+    ledger.create()
+    attempt = begun(ledger, claimed(ledger))
+    clock.pass_(1000)
+    halfway, may_go_on = threading.Event(), threading.Event()
+
+    @sa.event.listens_for(engine, "after_cursor_execute")
+    def _stop_halfway(_db: object, _cursor: object, statement: str, *_: object) -> None:
+        if threading.current_thread().name.startswith("settle") and statement.startswith("UPDATE jdocr_"):
+            halfway.set()
+            may_go_on.wait(0.5)
+
+    with ThreadPoolExecutor(1, "settle") as settling, ThreadPoolExecutor(1, "claim") as claiming:
+        settled = settling.submit(settle, ledger, attempt, GOOD)
+        assert halfway.wait(5)
+        answer = claiming.submit(ledger.claim, identity(), OTHER_RUN)
+        settled.result(20)
+        assert isinstance(answer.result(20), SettledAlready)
+    engine.dispose()
+
+
+def test_waiting_does_not_overwrite_what_an_earlier_try_knows(ledger: Ledger) -> None:
+    known = Outcome("s3://b/a", identity(), "recognised", "0", None)
+    ledger.write_outcomes(RUN, ACCOUNT, [known])
+    ledger.write_outcomes(RUN, ACCOUNT, [Outcome("s3://b/a", None, "waiting", "budget", "later")])
+    assert list(ledger.outcomes(RUN)) == [known]

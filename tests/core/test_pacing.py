@@ -120,3 +120,32 @@ def test_a_probe_that_brings_nothing_lets_the_next_one_try() -> None:
     assert isinstance(admit(first.state, BEIJING, now=NOW, asked_since=NOW), Refused)
     after = after_answer(first.state, BEIJING, ledgers.read(ledgers.BUSY, ACCOUNT), now=NOW, in_flight=0)
     assert isinstance(admit(after, BEIJING, now=NOW, asked_since=NOW), Admitted)
+
+
+def test_a_day_that_ended_just_behind_the_reset_is_asked_about_again_within_a_minute_or_so() -> None:
+    """The service's clock may be behind ours."""
+    reset = BEIJING.next_reset(NOW)
+    over = ledgers.read(ledgers.DAY_IS_OVER, ACCOUNT)
+    unused = AccountState(window_ends_at=BEIJING.next_reset(reset))
+    state = after_answer(unused, BEIJING, over, now=reset + 0.5, sent_at=reset - 0.5, in_flight=0)
+    assert state.quota_until == reset + 60.5
+    used = replace(unused, used=500)
+    state = after_answer(used, BEIJING, over, now=reset + 300, sent_at=reset + 299, in_flight=0)
+    assert state.quota_until == BEIJING.next_reset(reset)
+
+
+def test_a_call_of_yesterday_gives_nothing_back_to_today() -> None:
+    reset = BEIJING.next_reset(NOW)
+    state = AccountState(window_ends_at=BEIJING.next_reset(reset), used=3, remaining=7)
+    busy = ledgers.read(ledgers.BUSY, ACCOUNT)
+    after = after_answer(state, BEIJING, busy, now=reset + 1, sent_at=reset - 1, in_flight=0)
+    assert (after.used, after.remaining) == (3, 7)
+
+
+def test_a_good_answer_to_a_call_sent_before_the_quota_ended_does_not_open_it_again() -> None:
+    good, over = ledgers.read(ledgers.GOOD, ACCOUNT), ledgers.read(ledgers.DAY_IS_OVER, ACCOUNT)
+    used = AccountState(window_ends_at=NOW + 60, used=500)
+    ended = after_answer(used, BEIJING, over, now=NOW, sent_at=NOW - 1, in_flight=1)
+    assert after_answer(ended, BEIJING, good, now=NOW + 1, sent_at=NOW - 1, in_flight=0) == ended
+    later = after_answer(ended, BEIJING, good, now=NOW + 2, sent_at=NOW + 1, in_flight=0)
+    assert later.quota_state is QuotaState.OPEN
