@@ -184,7 +184,7 @@ def _storage_of(image: str | bytes | Path, storage_conn_id: str | None) -> tuple
     if isinstance(image, bytes):
         uri = f"bytes://{hashlib.sha256(image).hexdigest()}"
         return _OnePicture(uri, image), uri
-    uri = image if isinstance(image, str) else f"file://{image.absolute()}"
+    uri = image if isinstance(image, str) and "://" in image else f"file://{Path(image).absolute()}"
     return open_storage([uri], storage_conn_id), uri
 
 

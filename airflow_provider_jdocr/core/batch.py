@@ -282,6 +282,11 @@ class _Traffic:
                 self._desk.log.warning("Sending ends: %s", stop.message)
                 self._stop = stop
 
+    def break_off(self) -> None:
+        """Ends the sending without a word: the error that is on its way up says why."""
+        with self._lock:
+            self._stop = Stop("killed", "the batch was broken off")
+
     def go_on(self) -> None:
         """After the reset; whatever else ended the sending stands."""
         with self._lock:
@@ -361,7 +366,7 @@ class _Batch:
 
     def _break_off(self, running: set[Future[_Done | _Later]]) -> None:
         """Begins nothing new, lets what is in flight come in, and writes down what there is."""
-        self._traffic.end(Stop("killed", "the batch was broken off"))
+        self._traffic.break_off()
         for future in wait(running).done:
             if future.exception() is None and isinstance(done := future.result(), _Done):
                 self._finished.append(done.outcome)
@@ -484,7 +489,7 @@ class _Batch:
         seconds = max(time.monotonic() - self._started, 1e-9)
         self._desk.log.info(
             "%s: %d of %d listed images done (%s), %.2f a second; "
-            "%d calls, %d charged, %d maybe charged; calls left: %s",
+            "%d calls, %d charged, %d on their way or maybe charged; calls left: %s",
             what,
             done,
             self._counts["inputs"],
@@ -500,6 +505,8 @@ class _Batch:
     def _manifest(self) -> Manifest:
         desk = self._desk
         _patiently(desk, partial(self._say, "Finished"))
+        if not self._counts["inputs"]:
+            desk.log.warning("There is no image to recognise: nothing matches what was asked for")
         return Manifest(
             run=desk.run,
             service=desk.account.service,

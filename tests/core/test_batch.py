@@ -363,6 +363,11 @@ def test_an_image_that_another_task_is_asking_for_is_awaited_not_paid(bench: Ben
     assert other is not None
 
 
+def test_a_batch_without_any_image_says_so(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    assert bench.run(Memory({}), Service()).inputs == 0
+    assert "nothing matches" in caplog.text
+
+
 def test_the_manifest_survives_the_way_through_json(bench: Bench) -> None:
     manifest = bench.run(pictures(3), Service(GOOD, ledgers.DAY_IS_OVER), max_in_flight=1)
     assert Manifest.from_dict(manifest.to_dict()) == manifest

@@ -91,7 +91,7 @@ def test_one_picture_becomes_an_invoice_and_is_paid_once(
 ) -> None:
     (tmp_path / "a.png").write_bytes(picture(1))
     hook = JdOcrHook(account)
-    for image in (picture(1), tmp_path / "a.png", f"file://{tmp_path}/a.png"):
+    for image in (picture(1), tmp_path / "a.png", str(tmp_path / "a.png"), f"file://{tmp_path}/a.png"):
         found = hook.recognize(image)
         assert found.number == "12345678"
         assert str(found.total) == "113.00"
