@@ -25,6 +25,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sqlite3
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -58,6 +60,8 @@ LONGEST_QUEUE = 10_000
 """Slots that can be reserved ahead; more are the trace of a database clock that was wrong."""
 SEND_MARGIN_SECONDS = 10.0
 """How much longer than its timeouts a send may take before the ledger calls it in doubt."""
+
+SQLITE_PATIENCE_SECONDS = 30.0
 
 Resend = Literal["none", "failed", "all"]
 InDoubt = Literal["resend", "hold"]
@@ -793,8 +797,13 @@ def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in (
+            f"busy_timeout={SQLITE_PATIENCE_SECONDS * 1000:.0f}",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
             connection.execute(f"PRAGMA {pragma}")
+        _turn_to_wal(connection)
 
     @sa.event.listens_for(engine, "begin")
     def _begun(db: sa.Connection) -> None:
@@ -803,6 +812,22 @@ def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
         db.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _turn_to_wal(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging, which a file keeps once it has it. Turning to it needs the file alone and does not
+    wait for that by itself, so of several processes that open a new ledger all but one try again.
+    """
+    ends = time.monotonic() + SQLITE_PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.OperationalError:
+            if time.monotonic() >= ends:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _tells_less(new: Any) -> sa.ColumnElement[bool]:
