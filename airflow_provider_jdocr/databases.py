@@ -124,8 +124,7 @@ def _postgres(connection: Connection, argument: str) -> Database:
     )
     query = extra.get("sqlalchemy_query")
     libpq = {name: value for name, value in extra.items() if name not in _NOT_FOR_LIBPQ}
-    # Statements prepared on the server break behind a pooler that shares connections between transactions.
-    return Database(url, {"prepare_threshold": None, **(query if isinstance(query, dict) else {}), **libpq})
+    return Database(url, {**(query if isinstance(query, dict) else {}), **libpq})
 
 
 _KINDS: Mapping[str, Callable[[Connection, str], Database]] = {

@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, Stop, recognise_batch
 from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
-from airflow_provider_jdocr.core.ledger import Identity, InDoubt, Ledger, Resend
+from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Identity, InDoubt, Ledger, Resend
 from airflow_provider_jdocr.core.loading import load_answers
 from airflow_provider_jdocr.core.sources import Images, Source, select, validate_images
 from airflow_provider_jdocr.core.warehouse import Warehouse
@@ -31,7 +31,6 @@ from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
 
 ON_QUOTA = ("wait", "stop", "fail")
 _RETURN_VALUE = "return_value"
-_LOOKUP_SIZE = 500
 
 
 class JdOcrRecognizeInvoicesOperator(BaseOperator):
@@ -254,7 +253,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
         storage = open_storage(images, self.storage_conn_id or None)
         found = select(images, storage)
         unseen = 0
-        while page := list(islice(found, _LOOKUP_SIZE)):
+        while page := list(islice(found, LOOKUP_SIZE)):
             known = ledger.known_sources([source for source in page if isinstance(source, Source)])
             unseen += len(page) - len(known)
             for uri, sha256 in known.items():

@@ -25,13 +25,6 @@ def postgres_url(postgres_server: sa.URL) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def postgres_module_url(postgres_server: sa.URL) -> Iterator[str]:
-    """A PostgreSQL database that the tests of one module share."""
-    with databases.fresh_database(postgres_server) as url:
-        yield url
-
-
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A SQLite file of the test's own, not there yet."""

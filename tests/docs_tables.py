@@ -19,6 +19,7 @@ from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
 from airflow_provider_jdocr.core.errors import CODES, LAYERS
 from airflow_provider_jdocr.core.parsing import Invoice, parse
+from airflow_provider_jdocr.server.contracts import DESCRIPTIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MARKED = re.compile(r"(<!-- table: ([a-z_]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -38,56 +39,7 @@ OCR_INVOICE_KEYS = {
     "total_amount": "价格合计",
     "verify_code": "校验码",
 }
-INTSIG_INVOICE_KEYS = {
-    "vat_invoice_correct_code": "校验码",
-    "vat_invoice_daima": "发票代码",
-    "vat_invoice_haoma": "发票号码",
-    "vat_invoice_haoma_large_size": "增值税发票No号码",
-    "vat_invoice_issue_date": "开票日期",
-    "vat_invoice_rate_payer_id": "纳税人识别号",
-    "vat_invoice_total": "合计",
-    "vat_invoice_tax_rate": "增值税税率",
-    "vat_invoice_seller_name": "销售方名称",
-    "vat_invoice_seller_bank_account": "销售方开户行及帐号",
-    "vat_invoice_seller_id": "销售方纳税人识别号",
-    "vat_invoice_seller_addr_tell": "销售方地址、电话",
-    "vat_invoice_payer_name": "购买方名称",
-    "vat_invoice_payer_bank_account": "购买方开户行及帐号",
-    "vat_invoice_payer_addr_tell": "购买方地址、电话",
-    "vat_invoice_total_cover_tax": "价税合计大写",
-    "vat_invoice_total_cover_tax_digits": "价税合计小写",
-    "vat_invoice_tax_total": "税额合计",
-    "vat_invoice_goods_list": "货物或服务名称",
-    "vat_invoice_price_list": "金额明细",
-    "vat_invoice_tax_rate_list": "税率明细",
-    "vat_invoice_tax_list": "税额明细",
-    "vat_invoice_zhuan_yong_flag": "专票/普票",
-    "vat_invoice_dai_kai_flag": "代开(非代开条目为空)",
-    "vat_invoice_plate_specific": "规格型号明细",
-    "vat_invoice_electrans_unit": "单位明细",
-    "vat_invoice_electrans_quantity": "数量明细",
-    "vat_invoice_electrans_unit_price": "单价明细",
-    "vat_invoice_daima_right_side": "右侧打印发票代码",
-    "vat_invoice_haoma_right_side": "右侧打印发票号码",
-    "vat_invoice_page_number": "抵扣联/发票联",
-    "vat_invoice_type": "发票类型",
-    "vat_invoice_total_note": "备注",
-    "vat_invoice_cipher_field": "密码区",
-    "vat_invoice_drawer": "开票人",
-    "vat_invoice_review": "复核",
-    "vat_invoice_payee": "收款人",
-    "exist_stample": "盖章存在性判断",
-    "vat_invoice_headline_page_number": "标题发票联",
-    "vat_invoice_corrent_code_print": "打印校验码",
-    "vat_invoice_total_print": "打印合计",
-    "vat_invoice_note_correct_code": "备注校验码",
-    "vat_invoice_machine_no": "机器编号",
-    "vat_invoice_daima_print": "打印发票代码",
-    "vat_invoice_elec_payment_id": "电子支付标识",
-    "vat_invoice_issue_date_print": "右侧打印开票日期",
-    "vat_invoice_qr_code": "qr码",
-}
-KEYS = {"ocr_invoice": OCR_INVOICE_KEYS, "intsig_invoice": INTSIG_INVOICE_KEYS}
+KEYS = {"ocr_invoice": OCR_INVOICE_KEYS, "intsig_invoice": DESCRIPTIONS}
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -30,7 +30,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -122,9 +122,9 @@ class Recognition:
     def at(self, now: float) -> Recognition:
         """The row as it counts at `now`: an expired claim is free, an expired send is in doubt."""
         if self.state is State.CLAIMED and self.lease_until <= now:
-            return _with(self, state=State.IDLE)
+            return replace(self, state=State.IDLE)
         if self.state is State.SENDING and self.lease_until <= now:
-            return _with(self, state=State.IN_DOUBT, doubts=self.doubts + 1)
+            return replace(self, state=State.IN_DOUBT, doubts=self.doubts + 1)
         return self
 
 
@@ -772,9 +772,9 @@ def engine_for(url: str | sa.URL, **options: Any) -> sa.Engine:
         case "sqlite":
             return _sqlite_engine(address, **options)
         case "postgresql":
-            options.setdefault("connect_args", {"prepare_threshold": None})
+            arguments = {"prepare_threshold": None} | options.pop("connect_args", {})
             address = address.set(drivername="postgresql+psycopg")
-            return sa.create_engine(address, pool_pre_ping=True, **(_POOL | options))
+            return sa.create_engine(address, pool_pre_ping=True, connect_args=arguments, **(_POOL | options))
         case other:
             raise ConfigurationError(
                 f"the ledger runs on sqlite and postgresql; {other} is not among them. "
@@ -869,11 +869,6 @@ def _as_recognition(row: sa.Row[Any]) -> Recognition:
         message=row.message,
         run_digest=row.run_digest,
     )
-
-
-def _with(row: Recognition, **changes: Any) -> Recognition:
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    return Recognition(**(values | changes))
 
 
 def _as_answer(row: sa.RowMapping) -> StoredAnswer:

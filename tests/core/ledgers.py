@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +66,3 @@ def read(answer: Reply, of: Account) -> Reading:
 def left(answer: Reply, remain: int) -> Reply:
     """The same reply, saying how many calls are left."""
     return replace(answer, body=json.dumps({**json.loads(answer.body), "remain": remain}).encode())
-
-
-Clocked = Callable[[], float]
