@@ -120,9 +120,9 @@ class Recognition:
     run_digest: str | None = None
 
     def at(self, now: float) -> Recognition:
-        """The row as it counts at `now`: an expired claim is free, an expired send is in doubt."""
+        """The row as it counts at `now`: an expired claim is what it was before, an expired send in doubt."""
         if self.state is State.CLAIMED and self.lease_until <= now:
-            return replace(self, state=State.IDLE)
+            return replace(self, state=State.IN_DOUBT if self.doubts else State.IDLE)
         if self.state is State.SENDING and self.lease_until <= now:
             return replace(self, state=State.IN_DOUBT, doubts=self.doubts + 1)
         return self
@@ -420,7 +420,7 @@ class Ledger:
             now = self._now(db)
             stored = self._locked_recognition(db, identity)
             row = stored.at(now)
-            if row != stored and row.state is State.IN_DOUBT:
+            if row.doubts > stored.doubts:
                 self._mark_doubt(db, row.id, now)
                 return Busy(DOUBT_GRACE_SECONDS)
             asked = self._asked(db, row.id, run)

@@ -172,6 +172,17 @@ def test_a_claim_on_a_doubtful_image_that_is_given_back_stays_doubtful(ledger: L
     assert isinstance(ledger.claim(identity(), RUN, in_doubt="hold"), Held)
 
 
+def test_a_claim_on_a_doubtful_image_whose_worker_died_leaves_it_doubtful(
+    ledger: Ledger, clock: Clock
+) -> None:
+    asked(ledger, LOST)
+    claimed(ledger)
+    clock.pass_(CLAIM_SECONDS)
+    assert ledger.recognitions([identity()])[identity()].doubts == 1
+    assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Held)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Claim)
+
+
 def test_never_reached_the_server_is_not_in_doubt(ledger: Ledger) -> None:
     for _ in range(3):
         asked(ledger, REFUSED)
