@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, Connection, conf
 
+from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError
-from airflow_provider_jdocr.core.ledger import engine_for
 
 DEFAULT_LEDGER_FILE = "jdocr_ledger.db"
 _LOCAL_EXECUTORS = frozenset({"LocalExecutor", "airflow.executors.local_executor.LocalExecutor"})

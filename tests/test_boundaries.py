@@ -20,6 +20,8 @@ LINE = (
     "client",
     "replies",
     "pacing",
+    "engines",
+    "schema",
     "ledger",
     "batch",
     "numerals",

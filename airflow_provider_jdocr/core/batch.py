@@ -29,11 +29,11 @@ from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Client, WireFailure
+from airflow_provider_jdocr.core.engines import MAY_PASS
 from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError, Verdict, code_for
 from airflow_provider_jdocr.core.ledger import (
     Attempt,
@@ -182,7 +182,6 @@ _FAILING_STOPS = frozenset(
     {"configuration", "unreachable", "busy", "killed", "ledger", "quota_until_topped_up"}
 )
 _T = TypeVar("_T")
-_MAY_PASS = (OperationalError, InterfaceError, PoolTimeout)
 _LOG = logging.getLogger(__name__)
 
 
@@ -677,7 +676,7 @@ def _patiently(desk: _Desk, ask: Callable[[], _T]) -> _T:
     while True:
         try:
             return ask()
-        except _MAY_PASS as error:
+        except MAY_PASS as error:
             if time.monotonic() >= ends:
                 raise
             desk.log.warning("The ledger cannot be reached (%s); trying again", type(error).__name__)

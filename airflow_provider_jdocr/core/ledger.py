@@ -17,37 +17,29 @@ Invariants, each with a test:
 - the account row is locked before the recognition row, so that two transactions never wait for each other;
 - leases and slots are measured by the database's clock, never by the worker's.
 
-SQLAlchemy Core on SQLite and PostgreSQL. No secret, signature or image byte is written.
+The tables are `schema`'s, and what differs between the databases is `engines`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import sqlite3
-import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from airflow_provider_jdocr.core import pacing
+from airflow_provider_jdocr.core import engines, pacing, schema
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Reply
-from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerSchemaError, Verdict
+from airflow_provider_jdocr.core.errors import Verdict
 from airflow_provider_jdocr.core.replies import Reading
 from airflow_provider_jdocr.core.sources import Source
 
-SCHEMA_VERSION = 1
 LOOKUP_SIZE = 500
 """Keys per look-up statement: within every database's limit on bound parameters."""
 
@@ -60,8 +52,6 @@ LONGEST_QUEUE = 10_000
 """Slots that can be reserved ahead; more are the trace of a database clock that was wrong."""
 SEND_MARGIN_SECONDS = 10.0
 """How much longer than its timeouts a send may take before the ledger calls it in doubt."""
-
-SQLITE_PATIENCE_SECONDS = 30.0
 
 Resend = Literal["none", "failed", "all"]
 InDoubt = Literal["resend", "hold"]
@@ -215,145 +205,23 @@ def decide(
     return "claim"
 
 
-metadata = sa.MetaData()
-_moment = sa.Double
-_digest_type = sa.String(64)
-
-_meta = sa.Table(
-    "jdocr_meta", metadata, sa.Column("name", sa.String(50), primary_key=True), sa.Column("value", sa.Text)
-)
-_source = sa.Table(
-    "jdocr_source",
-    metadata,
-    sa.Column("uri_digest", _digest_type, primary_key=True),
-    sa.Column("uri", sa.Text, nullable=False),
-    sa.Column("stamp", _digest_type, nullable=False, comment="of etag, version, size and modification time"),
-    sa.Column("sha256", _digest_type, nullable=False),
-    sa.Column("seen_at", _moment, nullable=False),
-)
-_account = sa.Table(
-    "jdocr_account",
-    metadata,
-    sa.Column("service", sa.String(255), primary_key=True),
-    sa.Column("endpoint", sa.String(50), primary_key=True),
-    sa.Column("fingerprint", sa.String(16), primary_key=True),
-    sa.Column("next_slot_at", _moment, nullable=False, default=0.0),
-    sa.Column("factor", sa.Double, nullable=False),
-    sa.Column("slowed_at", _moment, nullable=False),
-    sa.Column("window_ends_at", _moment, nullable=False),
-    sa.Column("used", sa.Integer, nullable=False),
-    sa.Column("remaining", sa.BigInteger),
-    sa.Column("known_at", _moment),
-    sa.Column("quota_state", sa.String(20), nullable=False),
-    sa.Column("quota_until", _moment),
-    sa.Column("quota_at", _moment, nullable=False),
-    sa.Column("probe_until", _moment, nullable=False),
-)
-_run = sa.Table(
-    "jdocr_run",
-    metadata,
-    sa.Column("digest", _digest_type, primary_key=True),
-    sa.Column("dag_id", sa.Text, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("task_id", sa.Text, nullable=False),
-    sa.Column("map_index", sa.Integer, nullable=False),
-    sa.Column("started_at", _moment, nullable=False),
-)
-_recognition = sa.Table(
-    "jdocr_recognition",
-    metadata,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("service", sa.String(255), nullable=False),
-    sa.Column("endpoint", sa.String(50), nullable=False),
-    sa.Column("sha256", _digest_type, nullable=False),
-    sa.Column("page", sa.Integer, nullable=False),
-    sa.Column("state", sa.String(10), nullable=False),
-    sa.Column("settled", sa.String(10)),
-    sa.Column("answer_id", sa.String(32)),
-    sa.Column("lease_token", sa.String(32)),
-    sa.Column("lease_until", _moment, nullable=False),
-    sa.Column("doubts", sa.Integer, nullable=False),
-    sa.UniqueConstraint("sha256", "service", "endpoint", "page", name="jdocr_recognition_identity"),
-)
-_attempt = sa.Table(
-    "jdocr_attempt",
-    metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("recognition_id", sa.ForeignKey("jdocr_recognition.id"), nullable=False, index=True),
-    sa.Column("run_digest", _digest_type, nullable=False, index=True),
-    sa.Column("service", sa.String(255), nullable=False),
-    sa.Column("endpoint", sa.String(50), nullable=False),
-    sa.Column("fingerprint", sa.String(16), nullable=False),
-    sa.Column("state", sa.String(13), nullable=False, comment="sending, answered, in_doubt or never_reached"),
-    sa.Column("started_at", _moment, nullable=False),
-    sa.Column("lease_until", _moment, nullable=False),
-    sa.Column("ended_at", _moment),
-    sa.Column("elapsed_seconds", sa.Double),
-    sa.Column("verdict", sa.String(30)),
-    sa.Column("layer", sa.String(30)),
-    sa.Column("code", sa.String(100)),
-    sa.Column("message", sa.Text),
-    sa.Column("charged", sa.Boolean, comment="NULL: nobody said"),
-    sa.Column("request_id", sa.String(200)),
-    sa.Column("http_status", sa.Integer),
-    sa.Column("reply", sa.LargeBinary, comment="the body as received, zlib-compressed"),
-    sa.Column("sent_sha256", _digest_type, nullable=False, comment="of the picture that was sent"),
-    sa.Index("jdocr_attempt_in_flight", "service", "endpoint", "fingerprint", "state"),
-)
-_outcome = sa.Table(
-    "jdocr_outcome",
-    metadata,
-    sa.Column("run_digest", _digest_type, primary_key=True),
-    sa.Column("uri_digest", _digest_type, primary_key=True),
-    sa.Column("page", sa.Integer, primary_key=True),
-    sa.Column("uri", sa.Text, nullable=False),
-    sa.Column("service", sa.String(255), nullable=False),
-    sa.Column("endpoint", sa.String(50), nullable=False),
-    sa.Column("sha256", _digest_type),
-    sa.Column("outcome", sa.String(12), nullable=False),
-    sa.Column("code", sa.String(100)),
-    sa.Column("message", sa.Text),
-    sa.Column("at", _moment, nullable=False),
-)
-
-
 class Ledger:
     """The books of one database. `clock` is for tests; without it the database's own clock rules."""
 
     def __init__(self, engine: sa.Engine, *, clock: Callable[[], float] | None = None) -> None:
-        if engine.dialect.name not in _INSERT:
-            raise ConfigurationError(
-                f"the ledger runs on {' and '.join(sorted(_INSERT))}; "
-                f"{engine.dialect.name} is not among them. Point ledger_conn_id at one of those.",
-                field="ledger_conn_id",
-            )
+        engines.refuse_unknown(engine)
         self._engine = engine
         self._clock = clock
         self._accounts: list[dict[str, str]] = []
-        # SQLite's driver would leave immediate transactions behind it when its isolation level is touched.
-        autocommit = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
-        self._slots = engine.execution_options(**autocommit)
+        self._slots = engines.autocommitting(engine)
 
     def create(self) -> None:
-        """Creates what is missing, under a lock. Raises `LedgerSchemaError` when a newer version made the
-        tables.
-        """
-        with self._engine.begin() as db:
-            if db.dialect.name == "postgresql":
-                db.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-            metadata.create_all(db)
-            found = db.scalar(sa.select(_meta.c.value).where(_meta.c.name == "schema_version"))
-            if found is None:
-                db.execute(_meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
-            elif int(found) > SCHEMA_VERSION:
-                raise LedgerSchemaError(
-                    f"the ledger has schema version {found}, this provider knows {SCHEMA_VERSION}: "
-                    "upgrade airflow-provider-jdocr wherever it runs"
-                )
+        """Creates the tables that are missing. Raises `LedgerSchemaError` when a newer version made them."""
+        schema.create(self._engine)
 
     def now(self) -> float:
         """Seconds since the epoch, by the clock that leases and slots are measured with."""
-        with self._reading() as db:
+        with engines.reading(self._engine) as db:
             return self._now(db)
 
     # --- sources
@@ -364,9 +232,9 @@ class Ledger:
             _digest(source.uri): (source.uri, _stamp(source)) for source in sources if _has_stamp(source)
         }
         known: dict[str, str] = {}
-        with self._reading() as db:
+        with engines.reading(self._engine) as db:
             for part in _parts(list(stamps)):
-                columns = _source.c
+                columns = schema.source.c
                 for key, stamp, sha256 in db.execute(
                     sa.select(columns.uri_digest, columns.stamp, columns.sha256).where(
                         columns.uri_digest.in_(part)
@@ -387,7 +255,7 @@ class Ledger:
                 "stamp": _stamp(source),
                 "sha256": sha256,
             }
-            self._upsert(db, _source, [row | {"seen_at": self._now(db)}])
+            engines.upsert(db, schema.source, [row | {"seen_at": self._now(db)}])
 
     # --- claims and sends
 
@@ -395,10 +263,10 @@ class Ledger:
         """The rows of those identities that the ledger knows, as they count now."""
         wanted = set(identities)
         found: dict[Identity, Recognition] = {}
-        with self._reading() as db:
+        with engines.reading(self._engine) as db:
             now = self._now(db)
             for part in _parts(sorted({identity.sha256 for identity in wanted})):
-                for row in db.execute(_recognition_query.where(_recognition.c.sha256.in_(part))):
+                for row in db.execute(_recognition_query.where(schema.recognition.c.sha256.in_(part))):
                     recognition = _as_recognition(row).at(now)
                     if recognition.identity in wanted:
                         found[recognition.identity] = recognition
@@ -409,7 +277,7 @@ class Ledger:
         with self._engine.begin() as db:
             now = self._now(db)
             row = asdict(run) | {"digest": run.digest, "started_at": now}
-            self._upsert(db, _run, [row], update=())
+            engines.insert_absent(db, schema.run, row)
             return now
 
     def claim(
@@ -439,21 +307,23 @@ class Ledger:
     def renew(self, claim: Claim) -> bool:
         """Lengthens the lease of a claim that waits for its slot; False when it was lost."""
         with self._engine.begin() as db:
-            held = (_recognition.c.id == claim.recognition_id) & (_recognition.c.lease_token == claim.token)
+            held = (schema.recognition.c.id == claim.recognition_id) & (
+                schema.recognition.c.lease_token == claim.token
+            )
             until = self._now(db) + CLAIM_SECONDS
-            return db.execute(_recognition.update().where(held).values(lease_until=until)).rowcount == 1
+            return db.execute(schema.recognition.update().where(held).values(lease_until=until)).rowcount == 1
 
     def release(self, claim: Claim) -> None:
         """Gives a claim back that was not sent, or whose send never reached the server."""
         with self._engine.begin() as db:
             held = (
-                (_recognition.c.id == claim.recognition_id)
-                & (_recognition.c.lease_token == claim.token)
-                & (_recognition.c.state == State.CLAIMED)
+                (schema.recognition.c.id == claim.recognition_id)
+                & (schema.recognition.c.lease_token == claim.token)
+                & (schema.recognition.c.state == State.CLAIMED)
             )
-            back = sa.case((_recognition.c.doubts > 0, State.IN_DOUBT.value), else_=State.IDLE.value)
+            back = sa.case((schema.recognition.c.doubts > 0, State.IN_DOUBT.value), else_=State.IDLE.value)
             db.execute(
-                _recognition.update().where(held).values(state=back, lease_token=None, lease_until=0.0)
+                schema.recognition.update().where(held).values(state=back, lease_token=None, lease_until=0.0)
             )
 
     def take_slot(self, account: Account) -> float:
@@ -462,15 +332,16 @@ class Ledger:
         with self._slots.begin() as db:
             now = self._clock_expression()
             interval = (
-                sa.literal((1.0 + pacing.ARRIVAL_JITTER_SECONDS) / account.qps, sa.Double) / _account.c.factor
+                sa.literal((1.0 + pacing.ARRIVAL_JITTER_SECONDS) / account.qps, sa.Double)
+                / schema.account.c.factor
             )
-            queued = _account.c.next_slot_at.between(now, now + LONGEST_QUEUE * interval)
-            start = sa.case((queued, _account.c.next_slot_at), else_=now)
+            queued = schema.account.c.next_slot_at.between(now, now + LONGEST_QUEUE * interval)
+            start = sa.case((queued, schema.account.c.next_slot_at), else_=now)
             statement = (
-                _account.update()
+                schema.account.update()
                 .where(_is_account(account))
                 .values(next_slot_at=start + interval)
-                .returning(_account.c.next_slot_at - interval - now)
+                .returning(schema.account.c.next_slot_at - interval - now)
             )
             return max(0.0, float(db.execute(statement).scalar_one()))
 
@@ -510,7 +381,7 @@ class Ledger:
                 "lease_until": lease_until,
                 "sent_sha256": sent_sha256,
             }
-            db.execute(_attempt.insert().values(**row, **when, **_account_key(account)))
+            db.execute(schema.attempt.insert().values(**row, **when, **_account_key(account)))
             return attempt
 
     def settle(self, attempt: Attempt, account: Account, reading: Reading, reply: Reply | None) -> None:
@@ -523,7 +394,7 @@ class Ledger:
             now = self._now(db)
             state = self._locked_account(db, account)
             row = self._recognition_of(db, attempt)
-            sent = db.execute(sa.select(_attempt).where(_attempt.c.id == attempt.id)).one()
+            sent = db.execute(sa.select(schema.attempt).where(schema.attempt.c.id == attempt.id)).one()
             if sent.ended_at is not None:
                 return  # written down before, by a commit whose acknowledgement was lost
             in_flight = self._in_flight(db, account, now, attempt)
@@ -557,15 +428,17 @@ class Ledger:
                 for outcome in outcomes
             ]
             for part in _parts(rows):
-                self._upsert(db, _outcome, part, unless=_tells_less)
+                engines.upsert(db, schema.outcome, part, unless=_tells_less)
 
     def outcomes(self, run: RunKey) -> Iterator[Outcome]:
         """What became of each input of a task instance, in order of URI digest, streamed by key."""
         last = ""
-        columns = _outcome.c
+        columns = schema.outcome.c
         while True:
-            page = sa.select(_outcome).where(columns.run_digest == run.digest, columns.uri_digest > last)
-            with self._reading() as db:
+            page = sa.select(schema.outcome).where(
+                columns.run_digest == run.digest, columns.uri_digest > last
+            )
+            with engines.reading(self._engine) as db:
                 rows = db.execute(page.order_by(columns.uri_digest).limit(LOOKUP_SIZE)).all()
             for row in rows:
                 identity = Identity(row.service, row.endpoint, row.sha256, row.page) if row.sha256 else None
@@ -576,11 +449,11 @@ class Ledger:
 
     def cost(self, run: RunKey) -> Cost:
         """The sends of a task instance over all its tries."""
-        columns = _attempt.c
+        columns = schema.attempt.c
         query = sa.select(columns.charged, sa.func.count().label("calls")).where(
             columns.run_digest == run.digest, columns.state != "never_reached"
         )
-        with self._reading() as db:
+        with engines.reading(self._engine) as db:
             counts = {row.charged: row.calls for row in db.execute(query.group_by(columns.charged))}
         return Cost(sum(counts.values()), counts.get(True, 0), counts.get(None, 0))
 
@@ -590,18 +463,18 @@ class Ledger:
             raise ValueError(f"answers() takes at most {LOOKUP_SIZE} identities; got {len(identities)}")
         wanted = set(identities)
         query = (
-            sa.select(_recognition, _attempt)
-            .join(_attempt, _attempt.c.id == _recognition.c.answer_id)
-            .where(_recognition.c.sha256.in_(sorted({identity.sha256 for identity in wanted})))
+            sa.select(schema.recognition, schema.attempt)
+            .join(schema.attempt, schema.attempt.c.id == schema.recognition.c.answer_id)
+            .where(schema.recognition.c.sha256.in_(sorted({identity.sha256 for identity in wanted})))
         )
-        with self._reading() as db:
+        with engines.reading(self._engine) as db:
             rows = db.execute(query).mappings().all()
         return [answer for answer in map(_as_answer, rows) if answer.identity in wanted]
 
     def quota(self, account: Account) -> pacing.Quota:
         """What is known of the account's quota. Costs one query, no call."""
-        with self._reading() as db:
-            row = db.execute(sa.select(_account).where(_is_account(account))).mappings().first()
+        with engines.reading(self._engine) as db:
+            row = db.execute(sa.select(schema.account).where(_is_account(account))).mappings().first()
             return pacing.quota_at(
                 _as_state(row) if row else pacing.AccountState(), _limits(account), self._now(db)
             )
@@ -611,7 +484,7 @@ class Ledger:
     def _clock_expression(self) -> sa.ColumnElement[float]:
         if self._clock is not None:
             return sa.literal(self._clock(), sa.Double)
-        return _CLOCKS[self._engine.dialect.name]
+        return engines.clock(self._engine.dialect)
 
     def _now(self, db: sa.Connection) -> float:
         return (
@@ -620,62 +493,35 @@ class Ledger:
             else float(db.execute(sa.select(self._clock_expression())).scalar_one())
         )
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with self._engine.connect().execution_options(jdocr_reading=True) as db:
-            yield db
-
-    def _upsert(
-        self,
-        db: sa.Connection,
-        table: sa.Table,
-        rows: Sequence[Mapping[str, Any]],
-        update: Iterable[str] | None = None,
-        unless: Callable[[Any], sa.ColumnElement[bool]] | None = None,
-    ) -> None:
-        """Inserts `rows`; where the primary key is there already, sets `update` (None: every other
-        column), `unless` that says of the new row that it is not wanted.
-        """
-        insert = _INSERT[db.dialect.name](table)
-        keys = [column.name for column in table.primary_key]
-        names = [name for name in rows[0] if name not in keys] if update is None else list(update)
-        if names:
-            changed = insert.on_conflict_do_update(
-                index_elements=keys,
-                set_={name: insert.excluded[name] for name in names},
-                where=sa.not_(unless(insert.excluded)) if unless else None,
-            )
-            db.execute(changed, list(rows))
-        else:
-            db.execute(insert.on_conflict_do_nothing(), list(rows))
-
     def _locked_recognition(self, db: sa.Connection, identity: Identity) -> Recognition:
         row = asdict(identity) | {"state": State.IDLE, "lease_until": 0.0, "doubts": 0}
-        db.execute(_INSERT[db.dialect.name](_recognition).on_conflict_do_nothing(), [row])
-        columns = _recognition.c
+        engines.insert_absent(db, schema.recognition, row)
+        columns = schema.recognition.c
         where = [columns[name] == value for name, value in asdict(identity).items()]
         db.execute(sa.select(columns.id).where(*where).with_for_update())
         return _as_recognition(db.execute(_recognition_query.where(*where)).one())
 
     def _asked(self, db: sa.Connection, recognition_id: int, run: RunKey) -> bool:
-        columns = _attempt.c
+        columns = schema.attempt.c
         # What was turned away, for the rate, the quota or the key, was not asked.
         asked = columns.state.in_(["sending", "in_doubt"]) | columns.verdict.in_(list(_SETTLES))
         here = (columns.recognition_id == recognition_id) & (columns.run_digest == run.digest)
         return db.execute(sa.select(columns.id).where(here, asked).limit(1)).first() is not None
 
     def _mark_doubt(self, db: sa.Connection, recognition_id: int, now: float) -> None:
-        lost = (_attempt.c.recognition_id == recognition_id) & (_attempt.c.state == "sending")
+        lost = (schema.attempt.c.recognition_id == recognition_id) & (schema.attempt.c.state == "sending")
         verdict = {"state": "in_doubt", "verdict": Verdict.IN_DOUBT, "layer": "wire", "code": "lease_expired"}
-        db.execute(_attempt.update().where(lost, _attempt.c.lease_until <= now).values(**verdict))
+        db.execute(schema.attempt.update().where(lost, schema.attempt.c.lease_until <= now).values(**verdict))
         grace = {"lease_until": now + DOUBT_GRACE_SECONDS}
-        self._set(db, recognition_id, state=State.IN_DOUBT, doubts=_recognition.c.doubts + 1, **grace)
+        self._set(db, recognition_id, state=State.IN_DOUBT, doubts=schema.recognition.c.doubts + 1, **grace)
 
     def _set(self, db: sa.Connection, recognition_id: int, **values: Any) -> None:
-        db.execute(_recognition.update().where(_recognition.c.id == recognition_id).values(**values))
+        db.execute(
+            schema.recognition.update().where(schema.recognition.c.id == recognition_id).values(**values)
+        )
 
     def _to_sending(self, db: sa.Connection, claim: Claim, lease_until: float) -> bool:
-        columns = _recognition.c
+        columns = schema.recognition.c
         held = (
             (columns.id == claim.recognition_id)
             & (columns.lease_token == claim.token)
@@ -684,11 +530,11 @@ class Ledger:
         # A late answer may have settled it while this claim waited for its slot: then it is not sent.
         unanswered = columns.answer_id.is_not_distinct_from(claim.answer_id)
         values = {"state": State.SENDING, "lease_until": lease_until}
-        return db.execute(_recognition.update().where(held, unanswered).values(**values)).rowcount == 1
+        return db.execute(schema.recognition.update().where(held, unanswered).values(**values)).rowcount == 1
 
     def _recognition_of(self, db: sa.Connection, attempt: Attempt) -> sa.Row[Any]:
         """The attempt's recognition, locked; attempts change only under that lock."""
-        query = sa.select(_recognition).where(_recognition.c.id == attempt.claim.recognition_id)
+        query = sa.select(schema.recognition).where(schema.recognition.c.id == attempt.claim.recognition_id)
         return db.execute(query.with_for_update()).one()
 
     def _end_attempt(
@@ -707,10 +553,10 @@ class Ledger:
         if reply:
             values |= {"reply": zlib.compress(reply.body), "http_status": reply.status}
             values |= {"elapsed_seconds": reply.elapsed_seconds}
-        db.execute(_attempt.update().where(_attempt.c.id == attempt.id).values(**values))
+        db.execute(schema.attempt.update().where(schema.attempt.c.id == attempt.id).values(**values))
 
     def _in_flight(self, db: sa.Connection, account: Account, now: float, but: Attempt) -> int:
-        columns = _attempt.c
+        columns = schema.attempt.c
         here = [columns[name] == value for name, value in _account_key(account).items()]
         query = sa.select(sa.func.count()).where(
             *here, columns.state == "sending", columns.lease_until > now, columns.id != but.id
@@ -722,15 +568,19 @@ class Ledger:
             return
         with self._engine.begin() as db:
             row = _account_key(account) | {"next_slot_at": 0.0} | asdict(pacing.AccountState())
-            self._upsert(db, _account, [row], update=())
+            engines.insert_absent(db, schema.account, row)
         self._accounts.append(_account_key(account))
 
     def _locked_account(self, db: sa.Connection, account: Account) -> pacing.AccountState:
-        row = db.execute(sa.select(_account).where(_is_account(account)).with_for_update()).mappings().one()
+        row = (
+            db.execute(sa.select(schema.account).where(_is_account(account)).with_for_update())
+            .mappings()
+            .one()
+        )
         return _as_state(row)
 
     def _write_account(self, db: sa.Connection, account: Account, state: pacing.AccountState) -> None:
-        db.execute(_account.update().where(_is_account(account)).values(**asdict(state)))
+        db.execute(schema.account.update().where(_is_account(account)).values(**asdict(state)))
 
 
 def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, *, was_doubted: bool) -> dict[str, Any]:
@@ -751,108 +601,21 @@ def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, *, was_dou
     return values
 
 
-def ddl(dialect: Literal["sqlite", "postgresql"]) -> str:
-    """The statements that `Ledger.create` runs, for those who may not create tables from Airflow."""
-    chosen = {"sqlite": sqlite.dialect, "postgresql": postgresql.dialect}[dialect]()
-    statements: list[str] = []
-    for table in metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=chosen)).strip())
-        statements += [str(CreateIndex(index).compile(dialect=chosen)).strip() for index in table.indexes]
-    row = _meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION))
-    version = str(row.compile(dialect=chosen, compile_kwargs={"literal_binds": True}))
-    return "".join(f"{statement};\n" for statement in [*statements, version])
-
-
-def engine_for(url: str | sa.URL, **options: Any) -> sa.Engine:
-    """An engine as the ledger needs it: SQLite in WAL with immediate transactions and a durable commit, mode
-    0600; PostgreSQL through psycopg 3 without server-side prepared statements, which PgBouncer's
-    transactions break."""
-    address = sa.make_url(url)
-    match address.get_backend_name():
-        case "sqlite":
-            return _sqlite_engine(address, **options)
-        case "postgresql":
-            arguments = {"prepare_threshold": None} | options.pop("connect_args", {})
-            address = address.set(drivername="postgresql+psycopg")
-            return sa.create_engine(address, pool_pre_ping=True, connect_args=arguments, **(_POOL | options))
-        case other:
-            raise ConfigurationError(
-                f"the ledger runs on sqlite and postgresql; {other} is not among them. "
-                "Point ledger_conn_id at one of those.",
-                field="ledger_conn_id",
-            )
-
-
-def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
-    if not address.database or not Path(address.database).is_absolute():
-        raise ConfigurationError(
-            f"the ledger's SQLite file needs an absolute path; got {address.database!r}. "
-            "Write sqlite:////var/lib/airflow/jdocr_ledger.db, with four slashes.",
-            field="ledger_conn_id",
-        )
-    # Created here, so that the ledger and its journals are readable by their owner alone.
-    os.close(os.open(address.database, os.O_CREAT | os.O_RDWR, 0o600))
-    engine = sa.create_engine(address, **(_POOL | options))
-
-    @sa.event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout={SQLITE_PATIENCE_SECONDS * 1000:.0f}",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        _turn_to_wal(connection)
-
-    @sa.event.listens_for(engine, "begin")
-    def _begun(db: sa.Connection) -> None:
-        # A deferred transaction that reads and then writes loses updates or fails as locked.
-        reading = db.get_execution_options().get("jdocr_reading")
-        db.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _turn_to_wal(connection: sqlite3.Connection) -> None:
-    """Write-ahead logging, which a file keeps once it has it. Turning to it needs the file alone and does not
-    wait for that by itself, so of several processes that open a new ledger all but one try again.
-    """
-    ends = time.monotonic() + SQLITE_PATIENCE_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL").fetchone()
-        except sqlite3.OperationalError:
-            if time.monotonic() >= ends:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
 def _tells_less(new: Any) -> sa.ColumnElement[bool]:
     """Whether an outcome only waits where an earlier try of the same task knows what became of the input."""
-    old = _outcome.c.outcome
+    old = schema.outcome.c.outcome
     known = sa.or_(*(old == outcome for outcome in ("recognised", "reused", "failed")))
     return sa.and_(new.outcome == "waiting", known)
 
 
 # As many connections as there are threads: a paid reply must not wait for a place in a queue. The parameters
 # of a statement are no business of a traceback.
-_POOL: dict[str, Any] = {"max_overflow": -1, "hide_parameters": True}
-_ADVISORY_LOCK = 0x6A646F6372  # "jdocr"
+
+
 _SETTLES = {Verdict.SUCCESS: Settled.ANSWERED, Verdict.SETTLE_FAILED: Settled.FAILED}
-_INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-_CLOCKS: Mapping[str, sa.ColumnElement[float]] = {
-    "sqlite": sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double),
-    # Not now(): that is when the transaction began, which a wait for a lock leaves behind.
-    "postgresql": sa.literal_column(
-        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)", sa.Double
-    ),
-}
 _recognition_query = sa.select(
-    _recognition, _attempt.c.code, _attempt.c.message, _attempt.c.run_digest
-).outerjoin_from(_recognition, _attempt, _attempt.c.id == _recognition.c.answer_id)
+    schema.recognition, schema.attempt.c.code, schema.attempt.c.message, schema.attempt.c.run_digest
+).outerjoin_from(schema.recognition, schema.attempt, schema.attempt.c.id == schema.recognition.c.answer_id)
 
 
 def _as_recognition(row: sa.Row[Any]) -> Recognition:
@@ -872,7 +635,7 @@ def _as_recognition(row: sa.Row[Any]) -> Recognition:
 
 
 def _as_answer(row: sa.RowMapping) -> StoredAnswer:
-    recognition, attempt = _recognition.c, _attempt.c
+    recognition, attempt = schema.recognition.c, schema.attempt.c
     identity = Identity(*(row[recognition[name]] for name in ("service", "endpoint", "sha256", "page")))
     return StoredAnswer(
         identity=identity,
@@ -900,7 +663,7 @@ def _account_key(account: Account) -> dict[str, str]:
 
 
 def _is_account(account: Account) -> sa.ColumnElement[bool]:
-    return sa.and_(*(_account.c[name] == value for name, value in _account_key(account).items()))
+    return sa.and_(*(schema.account.c[name] == value for name, value in _account_key(account).items()))
 
 
 def _send_seconds(account: Account) -> float:

@@ -28,8 +28,9 @@ from airflow_provider_jdocr.core.batch import (
     recognise_batch,
 )
 from airflow_provider_jdocr.core.client import Reply, WireFailure
+from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import StorageError
-from airflow_provider_jdocr.core.ledger import Ledger, RunKey, engine_for
+from airflow_provider_jdocr.core.ledger import Ledger, RunKey
 from airflow_provider_jdocr.core.sources import Missing, Source
 from tests.core import ledgers
 from tests.core.ledgers import GOOD, OTHER_RUN, RUN, Clock, left

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Reply, WireFailure
+from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerSchemaError
 from airflow_provider_jdocr.core.ledger import (
     CLAIM_SECONDS,
@@ -32,11 +33,10 @@ from airflow_provider_jdocr.core.ledger import (
     Settled,
     SettledAlready,
     State,
-    ddl,
-    engine_for,
 )
 from airflow_provider_jdocr.core.pacing import QuotaState, Refused
 from airflow_provider_jdocr.core.replies import read_failure
+from airflow_provider_jdocr.core.schema import ddl
 from airflow_provider_jdocr.core.sources import Source
 from tests.core import ledgers
 from tests.core.ledgers import GOOD, OTHER_RUN, RUN, Clock, identity, left, read

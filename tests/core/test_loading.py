@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer, engine_for
+from airflow_provider_jdocr.core.engines import engine_for
+from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.loading import load_answers
 from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse
 

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from airflow_provider_jdocr.core.checks import Finding, Severity
 from airflow_provider_jdocr.core.documents import Document, invoice_key
+from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
-from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer, engine_for
+from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.merging import KEY_FACTS
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line
 from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse
