@@ -17,6 +17,9 @@ From loopback only:
 
 ``GET /-/bill``     the JSON list of what was billed: ``sha256`` of the decoded picture, ``endpoint``, ``at``
                     (UTC), ``request_id``, ``code``.
+``GET /-/calls``    the JSON list of calls, the last hundred thousand, in the order in which they were
+                    answered: ``endpoint``, ``code`` as counted by ``health``, ``at`` (UTC) when it was whole
+                    and the rate was asked, ``request_id``. What was refused is there too.
 ``POST /-/behave``  JSON that changes behaviour or queues faults, see ``faults``; an unknown key is a 422 that
                     names it. Answers what holds now.
 """
@@ -29,7 +32,7 @@ import json
 import logging
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -60,6 +63,7 @@ from airflow_provider_jdocr.server.wire import HangUp, Stamped, blanks, blanks_f
 
 STUB_NOTE = "no OCR: answers come from truth embedded in the picture; for load and crash tests only"
 _ENGINE_HEADER = b"x-jdocr-engine"
+_CALLS_KEPT = 100_000
 _SHOWN_INSTEAD = {"zero": 0, "unlimited": -1}
 
 log = logging.getLogger(__name__)
@@ -112,11 +116,22 @@ class Bill:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """A call and the code it was answered with, or the fault that took it."""
+
+    endpoint: str
+    code: str
+    at: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One request on its way through the service."""
+    """One request on its way through the service. ``at``: seconds since the epoch, by the service's clock."""
 
     endpoint: Endpoint
     request_id: str
+    at: float
     request: Request = field(repr=False)
 
 
@@ -156,6 +171,7 @@ class Service:
         self._quotas = {name: Quota(self._allowance(), self.now()) for name in ENDPOINTS}
         self._rates = self._new_rates()
         self.bill: list[Bill] = []
+        self.calls: deque[Counted] = deque(maxlen=_CALLS_KEPT)
         self._replies: Counter[tuple[str, str]] = Counter()
 
     # -- control ---------------------------------------------------------------------------------------------
@@ -235,7 +251,7 @@ class Service:
 
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
         """The reply to one call, whatever it is worth."""
-        call = Call(endpoint, uuid.uuid4().hex, request)
+        call = Call(endpoint, uuid.uuid4().hex, self.now(), request)
         if fault := self._faults.take_on_arrival(endpoint.name):
             self._count(call, fault.fault)
             return HangUp(reset=fault.how == "reset")
@@ -243,6 +259,7 @@ class Service:
         body = await bounded_body(request, limit)
         if body is None:
             return self._gateway(call, 413, f"the body is longer than {limit} bytes")
+        call = replace(call, at=self.now())
         return self._stop_at_the_door(call, body) or await self._serve(call, body)
 
     def _stop_at_the_door(self, call: Call, body: bytes) -> Response | None:
@@ -331,8 +348,7 @@ class Service:
         name, now = call.endpoint.name, self.now()
         self._quotas[name].settle(billed=billed, now=now)
         if billed:
-            at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-            self.bill.append(Bill(sha256, name, at, call.request_id, code))
+            self.bill.append(Bill(sha256, name, _as_text(now), call.request_id, code))
 
     def _shown_remaining(self, call: Call) -> int:
         counted = self._quotas[call.endpoint.name].remaining(self.now())
@@ -353,6 +369,7 @@ class Service:
 
     def _count(self, call: Call, code: str) -> None:
         self._replies[call.endpoint.name, code] += 1
+        self.calls.append(Counted(call.endpoint.name, code, _as_text(call.at), call.request_id))
         log.info("%s %s %s", call.endpoint.name, code, call.request_id)
 
     def _in_place_of_the_answer(self, call: Call, fault: Fault) -> Response:
@@ -432,6 +449,10 @@ def _respelled(envelope: Json, fault: Fault) -> Json:
     return envelope
 
 
+def _as_text(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+
+
 def _request_id(call: Call) -> dict[str, str]:
     return {"x-jdcloud-request-id": call.request_id}
 
@@ -488,6 +509,11 @@ def _add_control(app: FastAPI, service: Service) -> None:
     async def bill(request: Request) -> list[Bill]:
         _from_loopback(request)
         return service.bill
+
+    @app.get("/-/calls")
+    async def calls(request: Request) -> list[Counted]:
+        _from_loopback(request)
+        return list(service.calls)
 
     @app.post("/-/behave")
     async def behave(request: Request, change: Behave) -> Json:

@@ -131,6 +131,10 @@ class Running:
         answer: list[dict[str, str]] = requests.get(f"{self.url}/-/bill", timeout=_TIMEOUT_SECONDS).json()
         return answer
 
+    def calls(self) -> list[dict[str, str]]:
+        answer: list[dict[str, str]] = requests.get(f"{self.url}/-/calls", timeout=_TIMEOUT_SECONDS).json()
+        return answer
+
     def health(self) -> dict[str, Any]:
         answer: dict[str, Any] = requests.get(f"{self.url}/-/health", timeout=_TIMEOUT_SECONDS).json()
         return answer

@@ -233,6 +233,24 @@ def test_over_the_rate_a_call_is_refused_free_until_the_second_is_over(service: 
     assert len(service.bill()) == 4
 
 
+def test_each_call_is_listed_with_its_arrival_and_its_answer_refused_ones_too(service: Running) -> None:
+    service.behave(qps=1, faults=[{"fault": "close_before_billing"}])
+    with pytest.raises(requests.ConnectionError):
+        service.ocr(PICTURE)
+    began = service.clock.now
+    for seconds in (1.0, 1.5, 2.0):
+        service.clock.now, service.ticks.now = began + seconds, service.ticks.now + 0.5
+        last = service.ocr(PICTURE)
+    service.clock.now = began
+    calls = service.calls()
+    assert [call["code"] for call in calls] == ["close_before_billing", "10043", "10000/0", "10043"]
+    arrived = [datetime.fromisoformat(call["at"]).timestamp() - began for call in calls]
+    assert arrived == pytest.approx([0.0, 1.0, 1.5, 2.0], abs=0.002)
+    assert calls[-1]["request_id"] == last.headers["x-jdcloud-request-id"]
+    service.behave(reset=True)
+    assert service.calls() == []
+
+
 def test_after_the_daily_limit_nothing_is_billed_until_the_reset(service: Running) -> None:
     service.behave(daily_limit=2)
     replies = [service.intsig(PICTURE).json() for _ in range(3)]
@@ -377,6 +395,7 @@ def test_latency_is_added_to_every_answer(service: Running) -> None:
 def test_the_bill_and_the_controls_are_for_this_machine_only(caller: str, status: int) -> None:
     app = create_app(Settings(KEY, SECRET), Book())
     assert _status(app, "GET", "/-/bill", caller) == status
+    assert _status(app, "GET", "/-/calls", caller) == status
     assert _status(app, "POST", "/-/behave", caller) == status
     assert _status(app, "GET", "/-/health", caller) == 200
 
