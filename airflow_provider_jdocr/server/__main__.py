@@ -21,7 +21,7 @@ from airflow_provider_jdocr.server.app import STUB_NOTE, Engine, Settings, creat
 from airflow_provider_jdocr.server.faults import Fault
 from airflow_provider_jdocr.server.limits import WINDOWS
 from airflow_provider_jdocr.server.pictures import ENCODINGS
-from airflow_provider_jdocr.server.wire import uvicorn_config
+from airflow_provider_jdocr.server.wire import Bounds, tls_context, uvicorn_config
 
 KEY_VARIABLE = "JDOCR_SERVER_KEY"
 SECRET_VARIABLE = "JDOCR_SERVER_SECRET"  # noqa: S105  the name of a variable
@@ -43,6 +43,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--engine", choices=("ocr", "stub"), default="ocr", help=f"stub: {STUB_NOTE}")
     add("--workers", type=_positive, default=2, help="pictures read at once")
     add("--waiting", type=_not_negative, default=16, help="pictures that may wait; beyond them: busy")
+    add("--connections", type=_positive, default=256, help="open at once; one more is closed unheard")
     add("--qps", type=_amount, default=2.0, help="calls a second at each endpoint; 0: no limit")
     add("--window", choices=WINDOWS, default="sliding", help="how a second is counted")
     add("--daily-limit", type=int, default=500, help="billed calls a day at each endpoint; -1: no limit")
@@ -55,6 +56,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--date-window", type=_amount, default=900.0, help="seconds that x-jdcloud-date may be off")
     add("--timestamp-window", type=_amount, default=300.0, help="seconds that timestamp may be off")
     add("--faults", type=_faults, default=(), help="JSON list of faults to begin with, as /-/behave takes it")
+    add("--control", action="store_true", help="for tests: serve /-/bill and /-/behave to this machine")
     add("--verbose", action="store_true", help="log each reply: endpoint, code, request id")
     return parser
 
@@ -73,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         port=options.port,
         certfile=str(options.certfile) if options.certfile else None,
         keyfile=str(options.keyfile) if options.keyfile else None,
+        bounds=Bounds(connections=options.connections),
     )
     scheme = "https" if options.certfile else "http"
     print(f"jdocr OCR service, engine {options.engine}: {scheme}://{options.host}:{options.port}", flush=True)
@@ -89,10 +92,22 @@ def _problem(options: argparse.Namespace) -> str | None:
     for path in (options.certfile, options.keyfile):
         if path is not None and not path.is_file():
             return f"no such file: {path}"
+    if options.certfile is not None and (problem := _tls_problem(options.certfile, options.keyfile)):
+        return problem
     if options.certfile is None and not _is_loopback(options.host):
         return (
             f"{options.host} is not loopback: give --certfile and --keyfile, keys and invoices travel over it"
         )
+    return None
+
+
+def _tls_problem(certfile: Path, keyfile: Path) -> str | None:
+    try:
+        tls_context(str(certfile), str(keyfile))
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror
+        wanted = "PEM, one belonging to the other, the key without a password"
+        return f"--certfile and --keyfile cannot be used ({reason}): {wanted}"
     return None
 
 
@@ -120,6 +135,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         timestamp_window_seconds=options.timestamp_window,
         workers=options.workers,
         waiting=options.waiting,
+        control=options.control,
         faults=options.faults,
     )
 

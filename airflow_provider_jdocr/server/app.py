@@ -10,10 +10,10 @@ codes) · room for one more reading (10020) · the engine. Nothing is charged un
 from then on the call is on the bill, whoever still listens. A picture that is no invoice is billed, one
 that cannot be read is not.
 
-``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR, what behaviour holds,
-                    how many pictures are being read, how many are on the bill, replies by code.
+``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR; to this machine also what
+                    behaviour holds, how many pictures are being read and are on the bill, replies by code.
 
-From loopback only:
+Where ``control`` is switched on, to programs of this machine only, never through a proxy, never to a browser:
 
 ``GET /-/bill``     the JSON list of what was billed: ``sha256`` of the decoded picture, ``endpoint``, ``at``
                     (UTC), ``request_id``, ``code``.
@@ -39,9 +39,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from datetime import time as time_of_day
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI, HTTPException, Request
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -59,12 +61,22 @@ from airflow_provider_jdocr.server.signatures import (
     appkey_refusal,
     jdcloud2_refusal,
 )
-from airflow_provider_jdocr.server.wire import HangUp, Stamped, blanks, blanks_for_ever, bounded_body
+from airflow_provider_jdocr.server.wire import (
+    BodyRefused,
+    HangUp,
+    Stamped,
+    blanks,
+    blanks_for_ever,
+    bounded_body,
+)
 
 STUB_NOTE = "no OCR: answers come from truth embedded in the picture; for load and crash tests only"
 _ENGINE_HEADER = b"x-jdocr-engine"
 _CALLS_KEPT = 100_000
 _SHOWN_INSTEAD = {"zero": 0, "unlimited": -1}
+_CONTROL_LIMIT_BYTES = 2**20
+# What a proxy on this machine adds, by which its callers are told from this machine's own.
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +111,10 @@ class Settings:
     timestamp_window_seconds: float = 300.0
     workers: int = 2
     waiting: int = 16
+    uploads: int = 32
+    """Bodies taken in at once; with ``body_limit_bytes`` the most memory that strangers can fill."""
     body_limit_bytes: int = 8 * 2**20
+    control: bool = False
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -160,6 +175,7 @@ class Service:
         self._ticks = ticks
         self._keys = Keys(settings.access_key, settings.secret_key)
         self._readers = ThreadPoolExecutor(settings.workers, thread_name_prefix="read")
+        self._uploads = asyncio.Semaphore(settings.uploads)
         self._reading = 0
         self._start_afresh()
 
@@ -232,13 +248,21 @@ class Service:
             "faults_waiting": len(self._faults),
         }
 
-    def health(self) -> Json:
+    def health(self, *, in_full: bool) -> Json:
+        note = {"note": STUB_NOTE} if self._engine.name == "stub" else {}
+        head: Json = {"status": "ok", "engine": self._engine.name, **note}
+        return head | self._activity() if in_full else head
+
+    def _activity(self) -> Json:
         replies: dict[str, dict[str, int]] = {name: {} for name in ENDPOINTS}
         for (name, code), count in sorted(self._replies.items()):
             replies[name][code] = count
-        note = {"note": STUB_NOTE} if self._engine.name == "stub" else {}
-        head: Json = {"status": "ok", "engine": self._engine.name, **note, "behaviour": self.behaviour()}
-        return head | {"reading": self._reading, "billed": len(self.bill), "replies": replies}
+        return {
+            "behaviour": self.behaviour(),
+            "reading": self._reading,
+            "billed": len(self.bill),
+            "replies": replies,
+        }
 
     def _allowance(self) -> Allowance:
         holds = self._now_holds
@@ -255,10 +279,10 @@ class Service:
         if fault := self._faults.take_on_arrival(endpoint.name):
             self._count(call, fault.fault)
             return HangUp(reset=fault.how == "reset")
-        limit = self._settings.body_limit_bytes
-        body = await bounded_body(request, limit)
-        if body is None:
-            return self._gateway(call, 413, f"the body is longer than {limit} bytes")
+        async with self._uploads:
+            body = await bounded_body(request, self._settings.body_limit_bytes)
+        if isinstance(body, BodyRefused):
+            return self._gateway(call, body.status, body.message)
         call = replace(call, at=self.now())
         return self._stop_at_the_door(call, body) or await self._serve(call, body)
 
@@ -457,12 +481,41 @@ def _request_id(call: Call) -> dict[str, str]:
     return {"x-jdcloud-request-id": call.request_id}
 
 
-def _from_loopback(request: Request) -> None:
-    """Whoever may change behaviour could let the service bill anything: this machine only."""
-    host = request.client.host if request.client else ""
-    address = ipaddress.ip_address(host.removeprefix("::ffff:")) if host else None
-    if address is None or not address.is_loopback:
-        raise HTTPException(403, "from loopback only")
+def _from_this_machine(request: Request) -> bool:
+    """Whether the caller is a program of this machine that called by itself.
+
+    A proxy here calls for others; a browser here calls for the pages it shows, be it under a name of theirs
+    that leads here.
+    """
+    return (
+        request.client is not None
+        and _is_loopback(request.client.host)
+        and _is_loopback(_called_by_name(request))
+        and not any(name in request.headers for name in (*_FORWARDED, "origin"))
+    )
+
+
+def _called_by_name(request: Request) -> str:
+    try:
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""
+    return "127.0.0.1" if name == "localhost" else name
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.removeprefix("::ffff:")).is_loopback
+    except ValueError:
+        return False
+
+
+def _require_control(request: Request, *, switched_on: bool) -> None:
+    """Whoever may change behaviour can have the service answer and bill anything."""
+    if not switched_on:
+        raise HTTPException(403, "the service was started without --control")
+    if not _from_this_machine(request):
+        raise HTTPException(403, "from this machine only, by its own address and not through a proxy")
 
 
 def create_app(
@@ -489,7 +542,7 @@ def create_app(
     app.add_exception_handler(StarletteHTTPException, _as_gateway_error)
     for endpoint in ENDPOINTS.values():
         app.add_api_route(endpoint.path, _caller(service, endpoint), methods=["POST"])
-    _add_control(app, service)
+    _add_control(app, service, switched_on=settings.control)
     return app
 
 
@@ -500,25 +553,39 @@ def _caller(service: Service, endpoint: Endpoint) -> Callable[[Request], Any]:
     return call
 
 
-def _add_control(app: FastAPI, service: Service) -> None:
+def _add_control(app: FastAPI, service: Service, *, switched_on: bool) -> None:
     @app.get("/-/health")
-    async def health() -> Json:
-        return service.health()
+    async def health(request: Request) -> Json:
+        return service.health(in_full=_from_this_machine(request))
 
     @app.get("/-/bill")
     async def bill(request: Request) -> list[Bill]:
-        _from_loopback(request)
+        _require_control(request, switched_on=switched_on)
         return service.bill
 
     @app.get("/-/calls")
     async def calls(request: Request) -> list[Counted]:
-        _from_loopback(request)
+        _require_control(request, switched_on=switched_on)
         return list(service.calls)
 
     @app.post("/-/behave")
-    async def behave(request: Request, change: Behave) -> Json:
-        _from_loopback(request)
-        return service.behave(change)
+    async def behave(request: Request) -> Json:
+        _require_control(request, switched_on=switched_on)
+        return service.behave(await _change(request))
+
+
+async def _change(request: Request) -> Behave:
+    """The posted change, read here and not by FastAPI, which takes in any length before it asks who calls."""
+    # A page can have a browser post anything but JSON without asking first.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "application/json is wanted")
+    body = await bounded_body(request, _CONTROL_LIMIT_BYTES)
+    if isinstance(body, BodyRefused):
+        raise HTTPException(body.status, body.message)
+    try:
+        return Behave.model_validate_json(body)
+    except ValidationError as error:
+        raise HTTPException(422, str(error)) from None
 
 
 async def _as_gateway_error(_: Request, error: Exception) -> Response:

@@ -1,15 +1,21 @@
-"""Below HTTP: replies that end the connection, replies that never end, and how much of a body is taken in.
+"""Below HTTP: what a caller may take of the service, TLS, and replies that end the connection or never end.
 
-uvicorn offers no way to drop a connection, so its protocol is extended by one thing: a request finds the
-transport of its connection in its scope. For that reason ``uvicorn_config`` is the one way to start the
-service.
+uvicorn has no bound on connections, none on the time that a request may take to arrive, and no way to drop a
+connection. So its protocol is extended: it counts connections, it watches those that owe it something, and a
+request finds the transport of its connection in its scope. For that reason ``uvicorn_config`` is the one way
+to start the service.
 """
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import h11
 import uvicorn
 from fastapi import Request
 from starlette.responses import Response
@@ -17,52 +23,141 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
-_KEEP_ALIVE_SECONDS = 75
 _SHUTDOWN_SECONDS = 2
+# Forward secrecy and authenticated encryption only; those of TLS 1.3 all are that.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
-class TransportInScope(H11Protocol):
-    """HTTP/1.1 whose requests can reach the connection they came over."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What callers may take, known or not: connections, and the time and the bytes of a request."""
+
+    connections: int = 256
+    head_seconds: float = 10.0
+    """From the connection, or from the first byte of a later request, to the end of the headers."""
+    head_bytes: int = 16 * 1024
+    body_seconds: float = 60.0
+    keep_alive_seconds: float = 75.0
+
+
+class GuardedConnection(H11Protocol):
+    """HTTP/1.1 that ends what a caller drags out, and whose requests can reach their connection."""
+
+    def __init__(self, bounds: Bounds, **options: Any) -> None:
+        super().__init__(**options)
+        self._bounds = bounds
+        self._patience: asyncio.TimerHandle | None = None
 
     # H11Protocol narrows the type of asyncio.Protocol in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
+        self.app_state = {**self.app_state, "transport": transport, "bounds": self._bounds}
+        if len(self.connections) > self._bounds.connections:
+            transport.abort()
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forgive()
+
+    def _watch(self) -> None:
+        if not self._owes():
+            self._forgive()
+        elif self._patience is None:
+            self._patience = self.loop.call_later(self._bounds.head_seconds, self.transport.abort)
+
+    def _owes(self) -> bool:
+        """Whether the caller owes headers it has begun, or the rest of a body that was answered unread."""
+        if self.conn.their_state is h11.IDLE:
+            return self.cycle is None or bool(self.conn.trailing_data[0])
+        return self.conn.their_state is h11.SEND_BODY and self.cycle.response_complete
+
+    def _forgive(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 def uvicorn_config(
-    app: ASGIApp, *, host: str, port: int, certfile: str | None = None, keyfile: str | None = None
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    bounds: Bounds | None = None,
 ) -> uvicorn.Config:
-    """How this service is run. No access log: the query of a signed URL is as good as a key for minutes."""
-    return uvicorn.Config(
+    """How this service is run.
+
+    No access log: the query of a signed URL is as good as a key for minutes. No forwarded headers: whoever
+    sends one could call himself loopback. Raises OSError for a certificate or key that cannot be used.
+    """
+    bounds = bounds or Bounds()
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=TransportInScope,
+        http=partial(GuardedConnection, bounds),  # type: ignore[arg-type]  # it is called, nothing else
         loop="asyncio",
         ws="none",
         lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        proxy_headers=False,
+        timeout_keep_alive=bounds.keep_alive_seconds,  # type: ignore[arg-type]  # any number of seconds
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        ssl_certfile=certfile,
-        ssl_keyfile=keyfile,
+        h11_max_incomplete_event_size=bounds.head_bytes,
     )
+    config.load()
+    if certfile and keyfile:
+        config.ssl = tls_context(certfile, keyfile)
+    return config
 
 
-async def bounded_body(request: Request, limit_bytes: int) -> bytes | None:
-    """The body, or None when it is longer; reading stops there, so memory is bounded by the limit."""
+def tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:
+    """TLS 1.2 or newer. Raises OSError where the files cannot be used; never asks for a password."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.load_cert_chain(certfile, keyfile, password="")
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRefused:
+    """Why a body was not taken in, as an HTTP status."""
+
+    status: int
+    message: str
+
+
+async def bounded_body(request: Request, limit_bytes: int) -> bytes | BodyRefused:
+    """The body, when it is not too long and does not take too long; memory is bounded by the limit."""
+    too_long = BodyRefused(413, f"the body is longer than {limit_bytes} bytes")
     if int(request.headers.get("content-length", "0")) > limit_bytes:
-        return None
+        return too_long
+    seconds = getattr(request.state, "bounds", Bounds()).body_seconds
     parts: list[bytes] = []
     left = limit_bytes
-    async for part in request.stream():
-        left -= len(part)
-        if left < 0:
-            return None
-        parts.append(part)
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                left -= len(part)
+                if left < 0:
+                    return too_long
+                parts.append(part)
+    except TimeoutError:
+        return BodyRefused(408, f"the body was not complete after {seconds:g} seconds")
     return b"".join(parts)
 
 

@@ -78,9 +78,12 @@ def s3_server(log: Path) -> Iterator[str]:
 
 @contextmanager
 def ocr_service(log: Path, key: str, secret: str, *options: str) -> Iterator[str]:
-    """The local OCR service, as the options say; gives its URL. Key and secret travel by environment."""
+    """The local OCR service, as the options say, with its controls; gives its URL. Key and secret travel by
+    environment.
+    """
     url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "airflow_provider_jdocr.server", "--port", str(port), *options]
+    module = "airflow_provider_jdocr.server"
+    command = [sys.executable, "-m", module, "--port", str(port), "--control", *options]
     env = {**os.environ, "JDOCR_SERVER_KEY": key, "JDOCR_SERVER_SECRET": secret}
     with server(command, f"{url}/-/health", log, env):
         yield url

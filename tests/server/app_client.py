@@ -144,7 +144,8 @@ class Running:
 def serving(engine: Engine, **settings: Any) -> Iterator[Running]:
     """The service under uvicorn, in a thread of this process, with clocks that stand still."""
     clock, ticks = Clock(time.time()), Clock(1000.0)
-    app = create_app(Settings(KEY, SECRET, **settings), engine, clock=clock, ticks=ticks)
+    chosen = Settings(KEY, SECRET, **({"control": True} | settings))
+    app = create_app(chosen, engine, clock=clock, ticks=ticks)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         server = uvicorn.Server(uvicorn_config(app, host="127.0.0.1", port=port))

@@ -389,18 +389,67 @@ def test_latency_is_added_to_every_answer(service: Running) -> None:
     assert len(service.bill()) == 2
 
 
+_CONTROLS = (("GET", "/-/bill"), ("GET", "/-/calls"), ("POST", "/-/behave"))
+_JSON = (b"content-type", b"application/json")
+_OWN = (b"host", b"127.0.0.1:8600")
+
+
 @pytest.mark.parametrize(
-    ("caller", "status"), [("10.1.2.3", 403), ("::ffff:10.1.2.3", 403), ("::1", 200), ("127.0.0.9", 200)]
+    ("caller", "status"),
+    [("10.1.2.3", 403), ("::ffff:10.1.2.3", 403), ("", 403), ("::1", 200), ("::ffff:127.0.0.1", 200)],
 )
 def test_the_bill_and_the_controls_are_for_this_machine_only(caller: str, status: int) -> None:
+    app = create_app(Settings(KEY, SECRET, control=True), Book())
+    for method, path in _CONTROLS:
+        assert _reply(app, method, path, caller, _OWN, _JSON)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param([(b"host", b"localhost:8600"), _JSON], 200, id="localhost"),
+        pytest.param([(b"host", b"[::1]:8600"), _JSON], 200, id="IPv6"),
+        pytest.param([(b"host", b"[::1]"), _JSON], 200, id="no port"),
+        pytest.param([(b"host", b"ocr.example.com"), _JSON], 403, id="a name of the proxy's"),
+        pytest.param([(b"host", b"127.0.0.1.example.com:8600"), _JSON], 403, id="rebound name"),
+        pytest.param([(b"host", b"[::1"), _JSON], 403, id="broken name"),
+        pytest.param([_JSON], 403, id="no name"),
+        pytest.param([_OWN, _JSON, (b"x-forwarded-for", b"127.0.0.1")], 403, id="X-Forwarded-For"),
+        pytest.param([_OWN, _JSON, (b"x-real-ip", b"127.0.0.1")], 403, id="X-Real-IP"),
+        pytest.param([_OWN, _JSON, (b"forwarded", b"for=127.0.0.1")], 403, id="Forwarded"),
+        pytest.param([_OWN, _JSON, (b"via", b"1.1 proxy")], 403, id="Via"),
+        pytest.param([_OWN, _JSON, (b"origin", b"http://127.0.0.1:8600")], 403, id="a page in a browser"),
+        pytest.param([_OWN, (b"content-type", b"text/plain")], 415, id="a form in a browser"),
+        pytest.param([_OWN], 415, id="no type"),
+    ],
+)
+def test_a_proxy_or_a_browser_on_this_machine_cannot_reach_the_controls(
+    headers: list[tuple[bytes, bytes]], status: int
+) -> None:
+    """Both call from loopback, for others."""
+    app = create_app(Settings(KEY, SECRET, control=True), Book())
+    assert _reply(app, "POST", "/-/behave", "127.0.0.1", *headers)[0] == status
+    if status == 403:
+        for path in ("/-/bill", "/-/calls"):
+            assert _reply(app, "GET", path, "127.0.0.1", *headers)[0] == status
+
+
+def test_without_control_nobody_can_change_what_is_answered_or_billed() -> None:
     app = create_app(Settings(KEY, SECRET), Book())
-    assert _status(app, "GET", "/-/bill", caller) == status
-    assert _status(app, "GET", "/-/calls", caller) == status
-    assert _status(app, "POST", "/-/behave", caller) == status
-    assert _status(app, "GET", "/-/health", caller) == 200
+    for method, path in _CONTROLS:
+        status, body = _reply(app, method, path, "127.0.0.1", _OWN, _JSON)
+        assert (status, "--control" in body["error"]["message"]) == (403, True)
 
 
-def _status(app: ASGIApp, method: str, path: str, caller: str) -> int:
+def test_others_are_told_that_the_service_is_well_and_nothing_of_its_work() -> None:
+    app = create_app(Settings(KEY, SECRET, control=True), Book())
+    assert _reply(app, "GET", "/-/health", "10.1.2.3", _OWN) == (200, {"status": "ok", "engine": "book"})
+    assert "billed" in _reply(app, "GET", "/-/health", "127.0.0.1", _OWN)[1]
+
+
+def _reply(
+    app: ASGIApp, method: str, path: str, caller: str, *headers: tuple[bytes, bytes]
+) -> tuple[int, Any]:
     """What a caller of another address would be answered; a test's own connection is always from loopback."""
     sent: list[Message] = []
 
@@ -415,13 +464,12 @@ def _status(app: ASGIApp, method: str, path: str, caller: str) -> int:
         "method": method,
         "path": path,
         "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
-        "client": (caller, 1),
+        "headers": list(headers),
+        "client": (caller, 1) if caller else None,
     }
 
     async def call() -> None:
         await app(scope, receive, send)
 
     asyncio.run(call())
-    status: int = sent[0]["status"]
-    return status
+    return sent[0]["status"], json.loads(sent[1]["body"])

@@ -79,7 +79,7 @@ def _running(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [*COMMAND, "--engine", "stub", "--port", str(port), *options],
+        [*COMMAND, "--engine", "stub", "--control", "--port", str(port), *options],
         env=_environment(**ACCOUNT),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
