@@ -1,8 +1,9 @@
-"""A whole Airflow of the tests' own: scheduler, triggerer, API server and workers, with an S3 server and
-the stub service.
+"""A whole Airflow of the tests' own: API server, scheduler, DAG processor, triggerer and workers, with an S3
+server and the stub service.
 
 Everything is asked over HTTP or read from files; connections are a JSON file that a test may rewrite at
-any time.
+any time. Each part is a process group of its own, to be killed and started again. All that is secret in the
+connections is a text that occurs nowhere else.
 """
 
 import json
@@ -18,9 +19,15 @@ from typing import Any, TypeVar
 import boto3
 import requests
 
-from tests.demo.services import free_port, ocr_service, run_airflow, s3_server, server
+from airflow_provider_jdocr.server.__main__ import KEY_VARIABLE, SECRET_VARIABLE
+from tests.demo.services import free_port, run_airflow, s3_server, server
+from tests.system.parts import Part, parts
+from tests.system.s3_door import S3Door, s3_door
 
-KEY, SECRET = "the-key-of-the-test", "the-secret-of-the-test"
+# With letters that an encoding changes, so that every spelling of them is another text.
+KEY, SECRET = "Canary+Key=Kq7Zx2W9hJ", "Canary+Secret/Vn4=tB8&m1Ls"
+AWS_KEY, AWS_SECRET = "CANARYAWSKEY5RT9", "Canary+Aws/Secret=Yd3&k6Pw"
+ROOT = Path(__file__).resolve().parents[2]
 DAGS = Path(__file__).parent / "dags"
 FINISHED = frozenset({"success", "failed", "upstream_failed", "skipped"})
 _T = TypeVar("_T")
@@ -93,7 +100,9 @@ class Installation:
     api: str
     token: str
     s3_url: str
+    s3: S3Door
     ocr_url: str
+    parts: Mapping[str, Part]
 
     def get(self, path: str) -> Any:
         return self._checked(requests.get(f"{self.api}/api/v2/{path}", headers=self._headers(), timeout=30))
@@ -113,13 +122,7 @@ class Installation:
 
     def put(self, prefix: str, files: Mapping[str, bytes]) -> str:
         """Puts files below a prefix of the bucket; gives the prefix."""
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=self.s3_url,
-            region_name="us-east-1",
-            aws_access_key_id="x",
-            aws_secret_access_key="y",
-        )
+        s3 = _s3_client(self.s3_url)
         for name, content in files.items():
             s3.put_object(Bucket="invoices", Key=f"{prefix}/{name}", Body=content)
         s3.close()
@@ -145,6 +148,15 @@ class Installation:
 
     def behave(self, **change: Any) -> None:
         requests.post(f"{self.ocr_url}/-/behave", json=change, timeout=10).raise_for_status()
+
+    def echo(self, *names: str) -> None:
+        """What the next calls are answered with; see `listening_service`."""
+        requests.post(f"{self.ocr_url}/-/echo", json=names, timeout=10).raise_for_status()
+
+    def heard(self) -> list[dict[str, Any]]:
+        """Queries and headers of all calls, since the service was started."""
+        found: list[dict[str, Any]] = requests.get(f"{self.ocr_url}/-/heard", timeout=10).json()
+        return found
 
     def health(self) -> dict[str, Any]:
         found: dict[str, Any] = requests.get(f"{self.ocr_url}/-/health", timeout=10).json()
@@ -183,43 +195,39 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__WORKERS__SECRETS_BACKEND": backend,
         "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS": arguments,
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        # `airflow standalone` starts its parts by that name.
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "AIRFLOW__API_AUTH__JWT_SECRET": "one-for-all-parts-" * 4,
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(home / "tmp"),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
 
 
 @contextmanager
-def installation(home: Path) -> Iterator[Installation]:
-    """Starts everything, in a folder of its own; nothing of it runs on afterwards."""
+def installation(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[Installation]:
+    """Starts everything, in a folder of its own; nothing of it runs on afterwards.
+
+    `settings`: variables of Airflow's environment, beside and above those of `environment`.
+    """
     port = free_port()
-    env = environment(home, port)
+    env = environment(home, port) | dict(settings or {})
     api = f"http://127.0.0.1:{port}"
+    (home / "tmp").mkdir()
     with ExitStack() as stack:
         s3_url = stack.enter_context(s3_server(home / "servers.log"))
-        ocr_url = stack.enter_context(
-            ocr_service(home / "servers.log", KEY, SECRET, "--engine", "stub", "--qps", "100")
-        )
-        boto3.client(
-            "s3",
-            endpoint_url=s3_url,
-            region_name="us-east-1",
-            aws_access_key_id="x",
-            aws_secret_access_key="y",
-        ).create_bucket(Bucket="invoices")
-        assert run_airflow(["db", "migrate"], home / "airflow.log", env) == 0
-        command = [sys.executable, "-m", "airflow", "standalone"]
-        stack.enter_context(server(command, f"{api}/api/v2/version", home / "airflow.log", env))
+        door = stack.enter_context(s3_door(s3_url))
+        ocr_url = stack.enter_context(_listening_service(home / "servers.log"))
+        _s3_client(s3_url).create_bucket(Bucket="invoices")
+        assert run_airflow(["db", "migrate"], home / "migrate.log", env) == 0
+        running = stack.enter_context(parts(home, env))
         token = until(lambda: _token(api), "a token")
-        airflow = Installation(home, api, token, s3_url, ocr_url)
+        airflow = Installation(home, api, token, s3_url, door, ocr_url, running)
         airflow.connect(
             aws_default={
                 "conn_type": "aws",
-                "login": "x",
-                "password": "y",
-                "extra": {"endpoint_url": s3_url, "region_name": "us-east-1"},
+                "login": AWS_KEY,
+                "password": AWS_SECRET,
+                "extra": {"endpoint_url": door.url, "region_name": "us-east-1"},
             },
             warehouse_default={"conn_type": "sqlite", "host": str(home / "warehouse.db")},
             ledger_default={"conn_type": "sqlite", "host": str(home / "ledger.db")},
@@ -229,7 +237,29 @@ def installation(home: Path) -> Iterator[Installation]:
         yield airflow
 
 
+@contextmanager
+def _listening_service(log: Path) -> Iterator[str]:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "tests.system.listening_service", str(port)]
+    env = {**os.environ, KEY_VARIABLE: KEY, SECRET_VARIABLE: SECRET, "PYTHONPATH": str(ROOT)}
+    with server(command, f"{url}/-/health", log, env):
+        yield url
+
+
+def _s3_client(url: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="y",
+    )
+
+
 def _token(api: str) -> str | None:
-    answer = requests.get(f"{api}/auth/token", timeout=10)
+    try:
+        answer = requests.get(f"{api}/auth/token", timeout=10)
+    except requests.ConnectionError:
+        return None
     token: str | None = answer.json().get("access_token") if answer.ok else None
     return token

@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from tests.system.installation import Installation, until
+from tests.system.installation import SECRET, Installation, until
 from tests.system.pictures import stub_picture
 
 pytestmark = pytest.mark.system
@@ -186,7 +186,7 @@ def test_bad_input_says_why_and_costs_next_to_nothing(name: str, airflow: Instal
     assert run.task("recognise")["try_number"] == bad.tries
     assert replies(airflow) == bad.calls
     assert not airflow.bill()
-    assert "the-secret-of-the-test" not in log
+    assert SECRET not in log
 
 
 def test_a_daily_limit_keeps_the_rest_and_a_deferral_to_the_reset_finishes_it(airflow: Installation) -> None:
