@@ -128,7 +128,7 @@ class Listening:
 
 
 def main(port: int) -> None:
-    settings = Settings(os.environ[KEY_VARIABLE], os.environ[SECRET_VARIABLE], qps=100)
+    settings = Settings(os.environ[KEY_VARIABLE], os.environ[SECRET_VARIABLE], qps=100, control=True)
     app = Listening(create_app(settings, StubEngine()))
     uvicorn.Server(uvicorn_config(app, host="127.0.0.1", port=port)).run()
 
