@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,10 +129,18 @@ def clock(dialect: sa.Dialect) -> sa.ColumnElement[float]:
     return _CLOCKS[dialect.name]
 
 
-def lock_schema(db: sa.Connection) -> None:
-    """Until the transaction's end nobody else makes tables. In SQLite any writing transaction is alone."""
-    if db.dialect.name == "postgresql":
-        db.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+@contextmanager
+def schema_lock(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction in which nobody else makes tables. In SQLite any writing transaction is alone."""
+    with engine.begin() as db:
+        if db.dialect.name == "postgresql":
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        yield db
+
+
+def is_forbidden(error: sa.exc.DBAPIError) -> bool:
+    """Whether the database refused because its user has no right to do that."""
+    return getattr(error.orig, "sqlstate", None) == "42501"
 
 
 def insert_absent(db: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:

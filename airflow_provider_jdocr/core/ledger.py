@@ -216,7 +216,7 @@ class Ledger:
         self._slots = engines.autocommitting(engine)
 
     def create(self) -> None:
-        """Creates the tables that are missing. Raises `LedgerSchemaError` when a newer version made them."""
+        """Creates or upgrades the tables. Raises `LedgerSchemaError` when a newer version made them."""
         schema.create(self._engine)
 
     def now(self) -> float:

@@ -1,21 +1,30 @@
 """The ledger's tables: what they are called, what they hold, and how they come to be.
 
 One row per recognition, per attempt with its raw reply, per input and task instance, per account, per file
-that was read. The tables are made under a lock, at first use or by whoever may; they have a version, and
-older code refuses newer tables, naming both.
+that was read. Times are seconds since the epoch by the database's clock. No secret, signature or image byte
+has a column.
 
-Times are seconds since the epoch by the database's clock. No secret, signature or image byte has a column.
+The tables have a version. They are created and upgraded under a lock, at first use or by whoever may; older
+code refuses newer tables, naming both. **What a later version adds says so** (`info=_NEW_IN_2`) **and only
+adds**: a table, an index, or a column that may be NULL or has a `server_default`. So an upgrade keeps every
+row, can be broken off and repeated, and a process of the version before that is still at work goes on: its
+statements name their columns, and what it does not know it does not touch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from airflow_provider_jdocr.core import engines
 from airflow_provider_jdocr.core.errors import LedgerSchemaError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_NEW_IN_2 = {"since": 2}
 
 metadata = sa.MetaData()
 _moment = sa.Double
@@ -76,6 +85,7 @@ recognition = sa.Table(
     sa.Column("lease_until", _moment, nullable=False),
     sa.Column("doubts", sa.Integer, nullable=False),
     sa.UniqueConstraint("sha256", "service", "endpoint", "page", name="jdocr_recognition_identity"),
+    sa.Index("jdocr_recognition_state", "state", info=_NEW_IN_2),
 )
 attempt = sa.Table(
     "jdocr_attempt",
@@ -120,29 +130,110 @@ outcome = sa.Table(
 
 
 def create(engine: sa.Engine) -> None:
-    """Creates what is missing, under a lock. Raises `LedgerSchemaError` when a newer version made the
-    tables.
+    """Creates the tables, or upgrades those of an older version, under a lock.
+
+    Where they are there already no right to create is asked for. Raises `LedgerSchemaError` when a newer
+    version made them, or when this user may not make them; then it says who prints the statements.
     """
-    with engine.begin() as db:
-        engines.lock_schema(db)
-        metadata.create_all(db)
-        found = db.scalar(sa.select(meta.c.value).where(meta.c.name == "schema_version"))
-        if found is None:
-            db.execute(meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
-        elif int(found) > SCHEMA_VERSION:
-            raise LedgerSchemaError(
-                f"the ledger has schema version {found}, this provider knows {SCHEMA_VERSION}: "
-                "upgrade airflow-provider-jdocr wherever it runs"
-            )
+    with engines.reading(engine) as db:
+        found = _found_version(db)
+    if found == SCHEMA_VERSION:
+        return
+    try:
+        with engines.schema_lock(engine) as db:
+            _bring_up_to_date(db)
+    except sa.exc.DBAPIError as error:
+        if not engines.is_forbidden(error):
+            raise
+        raise _not_allowed(found, engine.dialect.name) from error
 
 
-def ddl(dialect: engines.Dialect) -> str:
-    """The statements that `create` runs, for those who may not create tables from Airflow."""
+def ddl(dialect: engines.Dialect, since: int | None = None) -> str:
+    """The statements that `create` runs, for those who may not create tables from Airflow; those that
+    upgrade tables of version `since`, where it is given.
+    """
     chosen = engines.DIALECTS[dialect]()
-    statements: list[str] = []
+    statements = [str(each.compile(dialect=chosen)).strip() for each in _additions(since or 0)]
+    row = meta.update().where(meta.c.name == _VERSION) if since else meta.insert().values(name=_VERSION)
+    version = row.values(value=str(SCHEMA_VERSION))
+    statements.append(str(version.compile(dialect=chosen, compile_kwargs={"literal_binds": True})))
+    return "".join(f"{statement};\n" for statement in statements)
+
+
+class _AddColumn(ExecutableDDLElement):
+    """``ALTER TABLE … ADD COLUMN``."""
+
+    def __init__(self, column: sa.Column[Any]) -> None:
+        self.column = column
+
+
+@compiles(_AddColumn)
+def _add_column(element: _AddColumn, compiler: Any, **_: Any) -> str:
+    table = compiler.preparer.format_table(element.column.table)
+    return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(element.column)}"
+
+
+_VERSION = "schema_version"
+
+
+def _additions(since: int) -> Iterator[ExecutableDDLElement]:
+    """What makes tables of version `since` into today's; of version 0: nothing is there."""
     for table in metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=chosen)).strip())
-        statements += [str(CreateIndex(index).compile(dialect=chosen)).strip() for index in table.indexes]
-    row = meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION))
-    version = str(row.compile(dialect=chosen, compile_kwargs={"literal_binds": True}))
-    return "".join(f"{statement};\n" for statement in [*statements, version])
+        new = _since(table) > since
+        if new:
+            yield CreateTable(table)
+        else:
+            yield from (_AddColumn(column) for column in table.columns if _since(column) > since)
+        yield from (CreateIndex(index) for index in _indexes(table) if new or _since(index) > since)
+
+
+def _bring_up_to_date(db: sa.Connection) -> None:
+    """Adds what is missing, whatever a run that was broken off left; the version is written last."""
+    found = _found_version(db)
+    for table in metadata.sorted_tables:
+        table.create(db, checkfirst=True)
+        there = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                db.execute(_AddColumn(column))
+        for index in _indexes(table):
+            index.create(db, checkfirst=True)
+    if found is None:
+        db.execute(meta.insert().values(name=_VERSION, value=str(SCHEMA_VERSION)))
+    else:
+        db.execute(meta.update().where(meta.c.name == _VERSION).values(value=str(SCHEMA_VERSION)))
+
+
+def _found_version(db: sa.Connection) -> int | None:
+    """The version of the tables that are there; None: there are none, or nobody finished making them."""
+    if not sa.inspect(db).has_table(meta.name):
+        return None
+    found = db.scalar(sa.select(meta.c.value).where(meta.c.name == _VERSION))
+    if found is not None and int(found) > SCHEMA_VERSION:
+        raise LedgerSchemaError(
+            f"the ledger has schema version {found}, this provider knows {SCHEMA_VERSION}: "
+            "upgrade airflow-provider-jdocr wherever it runs",
+            found=int(found),
+            expected=SCHEMA_VERSION,
+        )
+    return None if found is None else int(found)
+
+
+def _not_allowed(found: int | None, dialect: str) -> LedgerSchemaError:
+    state = "has no tables yet" if found is None else f"has schema version {found}"
+    since = "" if found is None else f", since={found}"
+    return LedgerSchemaError(
+        f"the ledger {state}, this provider needs {SCHEMA_VERSION}, and its user may not create or alter "
+        "tables. Have the statements run that this prints: python -c "
+        f"\"from {__name__} import ddl; print(ddl('{dialect}'{since}))\"",
+        found=found,
+        expected=SCHEMA_VERSION,
+    )
+
+
+def _since(item: sa.Table | sa.Column[Any] | sa.Index) -> int:
+    return int(item.info.get("since", 1))
+
+
+def _indexes(table: sa.Table) -> Iterable[sa.Index]:
+    return sorted(table.indexes, key=lambda each: str(each.name))

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Reply, WireFailure
 from airflow_provider_jdocr.core.engines import engine_for
-from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerSchemaError
+from airflow_provider_jdocr.core.errors import ConfigurationError
 from airflow_provider_jdocr.core.ledger import (
     CLAIM_SECONDS,
     DOUBT_GRACE_SECONDS,
@@ -36,7 +36,6 @@ from airflow_provider_jdocr.core.ledger import (
 )
 from airflow_provider_jdocr.core.pacing import QuotaState, Refused
 from airflow_provider_jdocr.core.replies import read_failure
-from airflow_provider_jdocr.core.schema import ddl
 from airflow_provider_jdocr.core.sources import Source
 from tests.core import ledgers
 from tests.core.ledgers import GOOD, OTHER_RUN, RUN, Clock, identity, left, read
@@ -393,38 +392,6 @@ def test_outcomes_are_one_row_an_input_and_the_last_word_counts(ledger: Ledger) 
     found = {outcome.uri: outcome for outcome in ledger.outcomes(RUN)}
     assert found == {row.uri: row for row in rows} | {done.uri: done}
     assert list(ledger.outcomes(OTHER_RUN)) == []
-
-
-def test_creating_twice_changes_nothing_and_a_newer_schema_is_refused_by_name(
-    ledger: Ledger, engine: sa.Engine
-) -> None:
-    asked(ledger, GOOD)
-    ledger.create()
-    assert ledger.answers([identity()])
-    with engine.begin() as db:
-        db.execute(sa.text("UPDATE jdocr_meta SET value = '99'"))
-    with pytest.raises(LedgerSchemaError, match=r"schema version 99.*knows 1"):
-        ledger.create()
-
-
-def test_many_workers_may_create_the_tables_at_once(database_url: str) -> None:
-    engines = [engine_for(database_url) for _ in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda engine: Ledger(engine).create(), engines))
-    Ledger(engines[0]).claim(identity(), RUN)
-    for engine in engines:
-        engine.dispose()
-
-
-def test_the_printed_ddl_is_what_the_ledger_needs(engine: sa.Engine) -> None:
-    name = "postgresql" if engine.dialect.name == "postgresql" else "sqlite"
-    with engine.begin() as db:
-        for statement in ddl(name).split(";\n"):  # type: ignore[arg-type]
-            if statement.strip():
-                db.execute(sa.text(statement))
-    ledger = Ledger(engine)
-    ledger.create()
-    asked(ledger, GOOD)
 
 
 def test_the_sqlite_file_is_its_owners_alone_and_durable(tmp_path: Path) -> None:
