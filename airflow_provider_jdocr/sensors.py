@@ -10,7 +10,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, Context, conf
 
 from airflow_provider_jdocr.core.errors import ConfigurationError
-from airflow_provider_jdocr.core.pacing import NotYet, Ready, calls_available
+from airflow_provider_jdocr.core.quotas import NotYet, Ready, calls_available
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
 from airflow_provider_jdocr.hooks import JdOcrHook
 from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger

@@ -23,7 +23,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -50,8 +50,9 @@ from airflow_provider_jdocr.core.ledger import (
     Settled,
     SettledAlready,
 )
-from airflow_provider_jdocr.core.pacing import Refused
 from airflow_provider_jdocr.core.preflight import Image, Rejected, preflight
+from airflow_provider_jdocr.core.quotas import Refused
+from airflow_provider_jdocr.core.rate import Queued, Slot
 from airflow_provider_jdocr.core.replies import Reading, read_failure, read_reply
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
 
@@ -59,9 +60,12 @@ PAGE_SIZE = 500
 SENDS_PER_IMAGE = 5
 """Tries of one image in one batch while the service answers "again" or cannot be reached."""
 OVERRUNS_PER_IMAGE = 100
-"""Over-limit answers for one image before it is left waiting: the rate adapts long before."""
+"""Over-limit answers for one image before the batch ends and the image waits: the rate adapts long before."""
 FAILURES_IN_A_ROW = 20
 """Unsettled answers without a settled one between them: the service is down, sending on helps nobody."""
+LEAD_SECONDS = 0.1
+"""How long before its slot an attempt is committed."""
+RENEW_EVERY_SECONDS = 15.0
 PROGRESS_EVERY_SECONDS = 10.0
 PROBLEMS_SHOWN = 20
 STORE_SECONDS = 120.0
@@ -256,6 +260,7 @@ class _Traffic:
         self._desk = desk
         self._lock = threading.Lock()
         self._first = threading.Lock()
+        self._turn = threading.Lock()
         self._proven = False
         self._calls = calls
         self._in_a_row = 0
@@ -291,6 +296,16 @@ class _Traffic:
         with self._lock:
             if self._stop and self._stop.reason == "quota_until_reset":
                 self._stop = None
+
+    @contextmanager
+    def turn(self, renew: Callable[[], object]) -> Iterator[None]:
+        """One thread of the task at a time asks for a slot; the others `renew` what they hold."""
+        while not self._turn.acquire(timeout=RENEW_EVERY_SECONDS):
+            renew()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def alone_until_proven(self, send: Callable[[], _T]) -> _T:
         """Runs `send`; one at a time until a call of this batch was settled."""
@@ -560,6 +575,10 @@ class _Batch:
                     continue  # the ledger knows what follows: settled, to be sent once more, or held
                 case Verdict.SLOW_DOWN:
                     overruns, sends = overruns + 1, sends - 1
+                    if overruns >= OVERRUNS_PER_IMAGE:
+                        stop = Stop("busy", f"turned away {overruns} times for one image: {sent.message}")
+                        self._traffic.end(stop)
+                        return self._stopped(source, stop)
                 case Verdict.CONFIGURATION:
                     advice = code_for(sent.layer, sent.code).advice
                     said = f"{sent.layer} {sent.code}: {sent.message}. {advice}".strip()
@@ -570,8 +589,8 @@ class _Batch:
                     sends = SENDS_PER_IMAGE
                 case Verdict.AGAIN_ONCE:
                     once = True
-            if sends >= SENDS_PER_IMAGE or overruns >= OVERRUNS_PER_IMAGE:
-                message = f"not answered after {sends + overruns} sends, the last: {sent.message}"
+            if sends >= SENDS_PER_IMAGE:
+                message = f"not answered after {sends} sends, the last: {sent.message}"
                 return _Done(
                     Outcome(source.uri, claim.identity, "failed", sent.code, message), unsettled=True
                 )
@@ -621,28 +640,49 @@ class _Batch:
         return reading
 
     def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:
-        desk = self._desk
-        left = _patiently(desk, partial(desk.ledger.take_slot, desk.account))
-        while left > 0 and not self._traffic.halted:
-            step = min(left, 15.0)
-            desk.pause(step)
-            left -= step
-            if left > 0:
-                _patiently(desk, partial(desk.ledger.renew, claim))
-        keep = desk.policy.budget.keep_remaining
-        begun = None
-        if not self._traffic.halted:
+        """Commits the attempt a moment before its slot, so that the call leaves on time. A slot from before a
+        slow-down is void, and another is taken.
+        """
+        desk, begun = self._desk, None
+        while slot := self._slot(claim):
+            due = time.monotonic() + slot.seconds
+            desk.pause(max(0.0, slot.seconds - LEAD_SECONDS))
+            if self._traffic.halted:
+                break
             begun = desk.ledger.begin(
                 claim,
                 desk.account,
                 desk.run,
                 sent_sha256=image.sha256,
                 asked_since=self._since,
-                keep_remaining=keep,
+                keep_remaining=desk.policy.budget.keep_remaining,
+                slot=slot,
             )
-        if not isinstance(begun, Attempt):
-            self._traffic.give_call_back()
-        return begun
+            if isinstance(begun, Attempt):
+                desk.pause(min(LEAD_SECONDS, max(0.0, due - time.monotonic())))
+                return begun
+            if not isinstance(begun, Queued):
+                break
+        self._traffic.give_call_back()
+        return begun if isinstance(begun, Refused) else None
+
+    def _slot(self, claim: Claim) -> Slot | None:
+        """The next slot of the account; None when sending has ended."""
+        desk = self._desk
+        renew = partial(_patiently, desk, partial(desk.ledger.renew, claim))
+        waited = 0.0
+        with self._traffic.turn(renew):
+            while not self._traffic.halted:
+                slot = _patiently(desk, partial(desk.ledger.take_slot, desk.account))
+                if isinstance(slot, Slot):
+                    return slot
+                seconds = min(RENEW_EVERY_SECONDS, slot.seconds) * (0.9 + 0.2 * desk.jitter())
+                desk.pause(seconds)
+                waited += seconds
+                if waited >= RENEW_EVERY_SECONDS:
+                    renew()
+                    waited = 0.0
+        return None
 
     def _not_sent(self, source: Source, refused: Refused | None) -> _Done | _Later:
         if refused and refused.reason == "probing":

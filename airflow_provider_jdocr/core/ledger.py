@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from airflow_provider_jdocr.core import engines, pacing, schema
+from airflow_provider_jdocr.core import engines, quotas, rate, schema
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Reply
 from airflow_provider_jdocr.core.errors import Verdict
@@ -48,8 +48,6 @@ DOUBT_GRACE_SECONDS = 10.0
 """How long an expired send is left alone once it was noticed. Where the database was away, its own process
 may have the reply in hand and be about to write it down.
 """
-LONGEST_QUEUE = 10_000
-"""Slots that can be reserved ahead; more are the trace of a database clock that was wrong."""
 SEND_MARGIN_SECONDS = 10.0
 """How much longer than its timeouts a send may take before the ledger calls it in doubt."""
 
@@ -326,24 +324,23 @@ class Ledger:
                 schema.recognition.update().where(held).values(state=back, lease_token=None, lease_until=0.0)
             )
 
-    def take_slot(self, account: Account) -> float:
-        """Reserves the account's next send and gives the seconds until it. One autocommitted UPDATE."""
+    def take_slot(self, account: Account) -> rate.Slot | rate.Queued:
+        """Reserves the account's next send, as `rate.take_slot` says. One autocommitted UPDATE."""
         self._ensure_account(account)
         with self._slots.begin() as db:
-            now = self._clock_expression()
-            interval = (
-                sa.literal((1.0 + pacing.ARRIVAL_JITTER_SECONDS) / account.qps, sa.Double)
-                / schema.account.c.factor
-            )
-            queued = schema.account.c.next_slot_at.between(now, now + LONGEST_QUEUE * interval)
-            start = sa.case((queued, schema.account.c.next_slot_at), else_=now)
-            statement = (
+            now, columns = self._clock_expression(), schema.account.c
+            ahead = columns.next_slot_at - now
+            stale = (ahead < 0.0) | (ahead > rate.longest_queue_seconds(account.qps))
+            interval = rate.nominal_seconds(account.qps) / columns.factor
+            taken = db.execute(
                 schema.account.update()
-                .where(_is_account(account))
-                .values(next_slot_at=start + interval)
-                .returning(schema.account.c.next_slot_at - interval - now)
-            )
-            return max(0.0, float(db.execute(statement).scalar_one()))
+                .where(_is_account(account), stale | (ahead <= rate.HORIZON_SECONDS))
+                .values(next_slot_at=sa.case((stale, now), else_=columns.next_slot_at) + interval)
+                .returning((columns.next_slot_at - interval).label("starts_at"), now.label("now"))
+            ).first()
+            if taken:
+                return rate.Slot(taken.now, max(0.0, taken.starts_at - taken.now))
+            return rate.queued(float(db.execute(sa.select(ahead).where(_is_account(account))).scalar_one()))
 
     def begin(
         self,
@@ -354,21 +351,27 @@ class Ledger:
         sent_sha256: str,
         asked_since: float,
         keep_remaining: int | None = None,
-    ) -> Attempt | pacing.Refused | None:
-        """Commits that a send is about to leave. None: the claim was lost, send nothing."""
+        slot: rate.Slot | None = None,
+    ) -> Attempt | quotas.Refused | rate.Queued | None:
+        """Commits that a send is about to leave. `Queued`: everyone was slowed since `slot` was granted, take
+        another. None: the claim was lost, send nothing.
+        """
         self._ensure_account(account)
         with self._engine.begin() as db:
+            state, pace = self._locked_account(db, account)
             now = self._now(db)
+            if slot and slot.void(pace, now):
+                return rate.Queued(0.0)
             lease_until = now + _send_seconds(account)
-            answer = pacing.admit(
-                self._locked_account(db, account),
+            answer = quotas.admit(
+                state,
                 _limits(account),
                 now=now,
                 asked_since=asked_since,
                 keep_remaining=keep_remaining,
                 probe_seconds=_send_seconds(account),
             )
-            if isinstance(answer, pacing.Refused):
+            if isinstance(answer, quotas.Refused):
                 return answer
             if not self._to_sending(db, claim, lease_until):
                 return None
@@ -391,18 +394,18 @@ class Ledger:
         Without a reply the send is in doubt, or it never reached the server and the image is free again.
         """
         with self._engine.begin() as db:
+            state, pace = self._locked_account(db, account)
             now = self._now(db)
-            state = self._locked_account(db, account)
             row = self._recognition_of(db, attempt)
             sent = db.execute(sa.select(schema.attempt).where(schema.attempt.c.id == attempt.id)).one()
             if sent.ended_at is not None:
                 return  # written down before, by a commit whose acknowledgement was lost
             in_flight = self._in_flight(db, account, now, attempt)
             limits = _limits(account)
-            after = pacing.after_answer(
+            after = quotas.after_answer(
                 state, limits, reading, now=now, sent_at=sent.started_at, in_flight=in_flight
             )
-            self._write_account(db, account, after)
+            self._write_account(db, account, after, _pace_after(pace, account, reading, now, sent.started_at))
             self._set(db, row.id, **_settlement(row, attempt, reading, was_doubted=sent.state == "in_doubt"))
             self._end_attempt(db, attempt, now, reading, reply)
 
@@ -471,12 +474,12 @@ class Ledger:
             rows = db.execute(query).mappings().all()
         return [answer for answer in map(_as_answer, rows) if answer.identity in wanted]
 
-    def quota(self, account: Account) -> pacing.Quota:
+    def quota(self, account: Account) -> quotas.Quota:
         """What is known of the account's quota. Costs one query, no call."""
         with engines.reading(self._engine) as db:
             row = db.execute(sa.select(schema.account).where(_is_account(account))).mappings().first()
-            return pacing.quota_at(
-                _as_state(row) if row else pacing.AccountState(), _limits(account), self._now(db)
+            return quotas.quota_at(
+                _as_state(row) if row else quotas.AccountState(), _limits(account), self._now(db)
             )
 
     # --- inside transactions
@@ -567,20 +570,23 @@ class Ledger:
         if _account_key(account) in self._accounts:
             return
         with self._engine.begin() as db:
-            row = _account_key(account) | {"next_slot_at": 0.0} | asdict(pacing.AccountState())
+            row = _account_key(account) | asdict(rate.Pace()) | asdict(quotas.AccountState())
             engines.insert_absent(db, schema.account, row)
         self._accounts.append(_account_key(account))
 
-    def _locked_account(self, db: sa.Connection, account: Account) -> pacing.AccountState:
+    def _locked_account(self, db: sa.Connection, account: Account) -> tuple[quotas.AccountState, rate.Pace]:
         row = (
             db.execute(sa.select(schema.account).where(_is_account(account)).with_for_update())
             .mappings()
             .one()
         )
-        return _as_state(row)
+        return _as_state(row), rate.Pace(**{field.name: row[field.name] for field in fields(rate.Pace)})
 
-    def _write_account(self, db: sa.Connection, account: Account, state: pacing.AccountState) -> None:
-        db.execute(schema.account.update().where(_is_account(account)).values(**asdict(state)))
+    def _write_account(
+        self, db: sa.Connection, account: Account, *parts: quotas.AccountState | rate.Pace
+    ) -> None:
+        values = {name: value for part in parts for name, value in asdict(part).items()}
+        db.execute(schema.account.update().where(_is_account(account)).values(**values))
 
 
 def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, *, was_doubted: bool) -> dict[str, Any]:
@@ -649,13 +655,23 @@ def _as_answer(row: sa.RowMapping) -> StoredAnswer:
     )
 
 
-def _as_state(row: sa.RowMapping) -> pacing.AccountState:
-    values = {field.name: row[field.name] for field in fields(pacing.AccountState)}
-    return pacing.AccountState(**(values | {"quota_state": pacing.QuotaState(row["quota_state"])}))
+def _as_state(row: sa.RowMapping) -> quotas.AccountState:
+    values = {field.name: row[field.name] for field in fields(quotas.AccountState)}
+    return quotas.AccountState(**(values | {"quota_state": quotas.QuotaState(row["quota_state"])}))
 
 
-def _limits(account: Account) -> pacing.Limits:
-    return pacing.Limits(account.qps, account.daily_limit, account.reset_time, account.reset_timezone)
+def _pace_after(pace: rate.Pace, account: Account, reading: Reading, now: float, sent_at: float) -> rate.Pace:
+    match reading.verdict:
+        case Verdict.SLOW_DOWN:
+            return rate.after_overrun(pace, account.qps, now=now, sent_at=sent_at)
+        case Verdict.SUCCESS | Verdict.SETTLE_FAILED:
+            return rate.after_good_answer(pace, account.qps, now=now, sent_at=sent_at)
+        case _:
+            return pace
+
+
+def _limits(account: Account) -> quotas.Limits:
+    return quotas.Limits(account.daily_limit, account.reset_time, account.reset_timezone)
 
 
 def _account_key(account: Account) -> dict[str, str]:

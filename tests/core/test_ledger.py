@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import stat
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,8 @@ from airflow_provider_jdocr.core.ledger import (
     SettledAlready,
     State,
 )
-from airflow_provider_jdocr.core.pacing import QuotaState, Refused
+from airflow_provider_jdocr.core.quotas import QuotaState, Refused
+from airflow_provider_jdocr.core.rate import Pace, Queued, Slot, nominal_seconds, take_slot
 from airflow_provider_jdocr.core.replies import read_failure
 from airflow_provider_jdocr.core.sources import Source
 from tests.core import ledgers
@@ -247,39 +250,71 @@ def test_slots_of_all_workers_stand_one_interval_apart(engine: sa.Engine) -> Non
     ledger = Ledger(engine)
     ledger.create()
 
-    def take(_: int) -> float:
-        before = ledger.now()
-        return before + ledger.take_slot(account)
+    def take(_: int) -> Slot | Queued:
+        return ledger.take_slot(account)
 
     with ThreadPoolExecutor(4) as pool:
-        starts = sorted(pool.map(take, range(40)))
-    # The moment a slot is computed lies after `before`, so a start may only be estimated too early.
-    assert starts[-1] - starts[0] >= 39 / 20 - 0.5
-    with engine.connect() as db:
-        reserved = db.execute(sa.text("SELECT next_slot_at FROM jdocr_account")).scalar_one()
-    assert reserved - starts[0] >= 40 / 20 - 0.01
+        slots = [slot for slot in pool.map(take, range(40)) if isinstance(slot, Slot)]
+    starts = sorted(slot.granted_at + slot.seconds for slot in slots)
+    assert 20 <= len(starts) < 40
+    # One slot may have been granted late; the one after it keeps its distance all the same.
+    gaps = [later - sooner for sooner, later in pairwise(starts)]
+    assert min(gaps) == pytest.approx(nominal_seconds(20), abs=0.002)
+
+
+def test_a_slot_is_handed_out_within_the_horizon_only(ledger: Ledger, clock: Clock) -> None:
+    account = ledgers.account(qps=2)
+    assert [ledger.take_slot(account) for _ in range(2)] == [
+        Slot(clock.now, 0.0),
+        Slot(clock.now, pytest.approx(0.515)),
+    ]
+    queued = ledger.take_slot(account)
+    assert queued == Queued(pytest.approx(0.53))
+    clock.pass_(0.53)
+    assert ledger.take_slot(account) == Slot(clock.now, pytest.approx(0.5))
+
+
+def test_the_ledger_hands_out_slots_as_the_pace_says(ledger: Ledger, clock: Clock) -> None:
+    account, pace = ledgers.account(qps=7), Pace()
+    moves = random.Random(1)
+    for _ in range(200):
+        clock.pass_(moves.choice([0.0, 0.01, 0.2, 3.0, -0.05]))
+        pace, expected = take_slot(pace, 7, clock.now)
+        slot = ledger.take_slot(account)
+        assert type(slot) is type(expected)
+        assert slot.seconds == pytest.approx(expected.seconds, abs=1e-5)
 
 
 def test_a_slot_that_nobody_waits_for_is_free_at_once(ledger: Ledger, clock: Clock) -> None:
     account = ledgers.account(qps=2)
-    assert [ledger.take_slot(account) for _ in range(3)] == pytest.approx([0.0, 0.515, 1.03])
+    ledger.take_slot(account)
     clock.pass_(60)
-    assert ledger.take_slot(account) == 0.0
+    assert ledger.take_slot(account) == Slot(clock.now, 0.0)
 
 
-def test_an_over_limit_answer_halves_the_rate_once_for_all_calls_in_flight(ledger: Ledger) -> None:
+def test_calls_in_flight_when_the_limit_was_met_slow_everyone_once(ledger: Ledger, clock: Clock) -> None:
     attempts = [begun(ledger, claimed(ledger, name)) for name in "abc"]
-    for attempt in attempts:
+    clock.pass_(0.5)
+    settle(ledger, attempts[0], ledgers.TOO_FAST)
+    rest = ledger.take_slot(ACCOUNT)
+    for attempt in attempts[1:]:
         settle(ledger, attempt, ledgers.TOO_FAST)
-    assert ledger.quota(ACCOUNT).factor == 0.5
+    assert isinstance(rest, Slot)
+    assert rest.seconds == pytest.approx(0.2)
+    assert ledger.take_slot(ACCOUNT).seconds == pytest.approx(0.2 + nominal_seconds(50) / 0.97)
     assert isinstance(ledger.claim(identity("a"), RUN), Claim)
 
 
-def test_good_answers_bring_the_rate_back(ledger: Ledger) -> None:
-    asked(ledger, ledgers.TOO_FAST)
-    for number in range(250):  # half of 50 a second, at a tenth of the rate a second
-        asked(ledger, GOOD, f"b{number}")
-    assert ledger.quota(ACCOUNT).factor == 1.0
+def test_a_slot_from_before_a_slow_down_sends_nothing(ledger: Ledger, clock: Clock) -> None:
+    slot = ledger.take_slot(ACCOUNT)
+    assert isinstance(slot, Slot)
+    first = begun(ledger, claimed(ledger, "a"))
+    clock.pass_(0.01)
+    settle(ledger, first, ledgers.TOO_FAST)
+    claim = claimed(ledger, "b")
+    how = {"sent_sha256": claim.identity.sha256, "asked_since": 0.0}
+    assert ledger.begin(claim, ACCOUNT, RUN, slot=slot, **how) == Queued(0.0)  # type: ignore[arg-type]
+    assert isinstance(ledger.begin(claim, ACCOUNT, RUN, slot=ledger.take_slot(ACCOUNT), **how), Attempt)  # type: ignore[arg-type]
 
 
 def test_what_is_left_counts_the_calls_under_way(ledger: Ledger) -> None:
@@ -449,14 +484,14 @@ def test_an_answer_is_written_down_once_also_when_the_first_commit_was_not_ackno
 
 def test_one_ledger_serves_both_endpoints_of_an_account(ledger: Ledger) -> None:
     for endpoint in ("ocr_invoice", "intsig_invoice"):
-        assert ledger.take_slot(ledgers.account(endpoint=endpoint)) == 0.0
+        assert ledger.take_slot(ledgers.account(endpoint=endpoint)).seconds == 0.0
 
 
 def test_a_database_clock_that_was_wrong_for_a_while_blocks_nobody(ledger: Ledger, clock: Clock) -> None:
     clock.pass_(86_400)
     ledger.take_slot(ACCOUNT)
     clock.pass_(-86_400)
-    assert ledger.take_slot(ACCOUNT) == 0.0
+    assert ledger.take_slot(ACCOUNT).seconds == 0.0
 
 
 def test_a_late_settle_and_a_claim_of_the_same_image_do_not_deadlock(postgres_url: str) -> None:

@@ -1,9 +1,9 @@
-"""When a call may be sent: rate, daily quota and prepaid quota of one account, as pure functions over one
-row.
+"""Whether a call may be sent: daily quota and prepaid quota of one account, as pure functions over one row.
 
-The row (`AccountState`) lies in the ledger and is shared by every task, host and DAG of the account. Nothing
-here does I/O or reads a clock: the ledger locks the row, asks, and writes back what it is given. Times are
-seconds since the epoch on the database's clock.
+How fast calls may follow each other is for `core.rate` to say. The row (`AccountState`) lies in the ledger
+and is shared by every task, host and DAG of the account. Nothing here does I/O or reads a clock: the ledger
+locks the row, asks, and writes back what it is given. Times are seconds since the epoch on the database's
+clock.
 
 Two ends of a quota are told apart: *until the reset* (the daily count) and *until topped up* (a prepaid
 pack). What is known of a quota holds only inside its window. After the reset it is unknown again, and then
@@ -21,20 +21,9 @@ from zoneinfo import ZoneInfo
 from airflow_provider_jdocr.core.errors import Verdict
 from airflow_provider_jdocr.core.replies import Reading
 
-ARRIVAL_JITTER_SECONDS = 0.03
-"""How unevenly calls arrive that leave evenly. A service that counts the calls of any one second sees one too
-many of them unless as many slots as it allows take a second and this much more.
-"""
 DAY_MAY_LAG_SECONDS = 900.0
 DAY_MAY_LAG_RETRY_SECONDS = 60.0
 """The service's clock may be behind ours when the daily count is reset: then it is asked once a minute."""
-SLOWEST_FACTOR = 0.05
-RECOVERY_PER_SECOND = 0.1
-"""Of the allowed rate, while good answers come: half of it is won back in about five seconds."""
-SLOW_DOWN_AT_MOST_EVERY_SECONDS = 2.0
-"""Calls in flight when the limit was met tell of one overrun, not of several: the rate is halved once for
-them.
-"""
 
 
 class QuotaState(StrEnum):
@@ -47,7 +36,6 @@ class QuotaState(StrEnum):
 class Limits:
     """What an author configured for an account. `daily_limit` None = known from replies only."""
 
-    qps: float
     daily_limit: int | None
     reset_time: time
     reset_timezone: str
@@ -70,8 +58,6 @@ class AccountState:
     those.
     """
 
-    factor: float = 1.0
-    slowed_at: float = 0.0
     window_ends_at: float = 0.0
     used: int = 0
     remaining: int | None = None
@@ -149,8 +135,6 @@ def after_answer(
     if reading.charged is False:
         state = given_back(state) if counted_here else replace(state, probe_until=0.0)
     match reading.verdict:
-        case Verdict.SLOW_DOWN:
-            return _slowed(state, now)
         case Verdict.QUOTA_RESET:
             return _ended(state, QuotaState.UNTIL_RESET, now, _reset_after(state, limits, now, in_flight))
         case Verdict.QUOTA_TOPUP:
@@ -158,7 +142,7 @@ def after_answer(
         case Verdict.SUCCESS | Verdict.SETTLE_FAILED:
             if state.quota_state is not QuotaState.OPEN and sent_at is not None and sent_at <= state.quota_at:
                 return state  # sent before the quota was found used up: no sign that it is back
-            return _recovered(_with_news(state, reading, now, in_flight), limits)
+            return _with_news(state, reading, now, in_flight)
         case _:
             return replace(state, probe_until=0.0)
 
@@ -179,7 +163,6 @@ class Quota:
     known_at: float | None
     resets_at: float | None
     used: int
-    factor: float
 
 
 def quota_at(state: AccountState, limits: Limits, now: float) -> Quota:
@@ -193,7 +176,6 @@ def quota_at(state: AccountState, limits: Limits, now: float) -> Quota:
         known_at=state.known_at,
         resets_at=state.quota_until if state.quota_until and not expired else state.window_ends_at,
         used=state.used,
-        factor=state.factor,
     )
 
 
@@ -274,17 +256,6 @@ def _known_remaining(state: AccountState, limits: Limits) -> int | None:
 
 def _less_one(remaining: int | None) -> int | None:
     return None if remaining is None else max(0, remaining - 1)
-
-
-def _slowed(state: AccountState, now: float) -> AccountState:
-    if now - state.slowed_at < SLOW_DOWN_AT_MOST_EVERY_SECONDS:
-        return state
-    return replace(state, factor=max(SLOWEST_FACTOR, state.factor / 2), slowed_at=now)
-
-
-def _recovered(state: AccountState, limits: Limits) -> AccountState:
-    answers_per_second = limits.qps * state.factor
-    return replace(state, factor=min(1.0, state.factor + RECOVERY_PER_SECOND / answers_per_second))
 
 
 def _ended(state: AccountState, end: QuotaState, now: float, until: float) -> AccountState:

@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from airflow_provider_jdocr.core.pacing import (
-    SLOWEST_FACTOR,
+from airflow_provider_jdocr.core.quotas import (
     AccountState,
     Admitted,
     Limits,
@@ -24,7 +23,7 @@ from airflow_provider_jdocr.core.pacing import (
 )
 from tests.core import ledgers
 
-BEIJING = Limits(2.0, None, time(0, 0), "Asia/Shanghai")
+BEIJING = Limits(None, time(0, 0), "Asia/Shanghai")
 NOW = datetime(2026, 3, 1, 15, 59, tzinfo=UTC).timestamp()  # 23:59 in Beijing
 ACCOUNT = ledgers.account()
 
@@ -99,18 +98,6 @@ def test_the_smaller_of_what_is_configured_and_what_was_said_counts() -> None:
     limits = replace(BEIJING, daily_limit=10)
     assert quota_at(AccountState(window_ends_at=NOW + 60, used=4, remaining=100), limits, NOW).remaining == 6
     assert quota_at(AccountState(window_ends_at=NOW + 60, used=4, remaining=2), limits, NOW).remaining == 2
-
-
-def test_the_rate_never_falls_to_nothing_and_never_rises_over_what_is_allowed() -> None:
-    state, now = AccountState(), NOW
-    slow, good = ledgers.read(ledgers.TOO_FAST, ACCOUNT), ledgers.read(ledgers.GOOD, ACCOUNT)
-    for _ in range(50):
-        now += 10
-        state = after_answer(state, BEIJING, slow, now=now, in_flight=0)
-    assert state.factor == SLOWEST_FACTOR
-    for _ in range(100):
-        state = after_answer(state, BEIJING, good, now=now, in_flight=0)
-    assert state.factor == 1.0
 
 
 def test_a_probe_that_brings_nothing_lets_the_next_one_try() -> None:
