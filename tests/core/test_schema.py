@@ -14,6 +14,7 @@ from airflow_provider_jdocr.core import schema
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import LedgerSchemaError
 from airflow_provider_jdocr.core.ledger import Busy, Claim, Held, Ledger, Settled, SettledAlready
+from airflow_provider_jdocr.core.rate import nominal_seconds
 from airflow_provider_jdocr.core.schema import SCHEMA_VERSION, ddl
 from tests.core import ledgers, version_1
 from tests.core.ledgers import GOOD, OTHER_RUN, RUN, Clock, identity
@@ -144,7 +145,9 @@ def test_a_version_1_ledger_goes_on_after_the_upgrade(engine: sa.Engine, clock: 
     assert [answer.body for answer in ledger.answers([identity("answered")])] == [GOOD.body]
     assert [outcome.uri for outcome in ledger.outcomes(RUN)] == ["s3://bucket/发票.jpg"]
     quota = ledger.quota(ACCOUNT)
-    assert (quota.used, quota.remaining, quota.factor) == (4, 96, 0.5)
+    assert (quota.used, quota.remaining) == (4, 96)
+    ledger.take_slot(ACCOUNT)
+    assert ledger.take_slot(ACCOUNT).seconds == pytest.approx(nominal_seconds(ACCOUNT.qps) / 0.5)
     assert (ledger.cost(RUN).calls, ledger.cost(RUN).charged) == (5, 2)
     assert isinstance(ledger.claim(identity("new"), OTHER_RUN), Claim)
 
