@@ -308,6 +308,20 @@ def _drip(peer: socket.socket, server: _Server) -> None:
         peer.sendall(b"x")
 
 
+def _drip_headers(peer: socket.socket, server: _Server) -> None:
+    server.read_request(peer)
+    peer.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while not server.released.wait(0.05):
+        peer.sendall(b"x")
+
+
+def _continue_for_ever(peer: socket.socket, server: _Server) -> None:
+    """Interim answers, of which HTTP allows any number."""
+    server.read_request(peer)
+    while not server.released.wait(0.05):
+        peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 def _reset_inside_the_body(peer: socket.socket, server: _Server) -> None:
     server.read_request(peer)
     peer.sendall(_http(bytes(1000))[:-500])
@@ -336,6 +350,11 @@ _BOMB = gzip.compress(bytes(50_000_000))
         pytest.param(_silent_after_reading, "read_timeout", id="no-answer"),
         pytest.param(_stall_inside_the_body, "read_timeout", id="stall-inside-the-body"),
         pytest.param(_drip, "read_timeout", id="drip"),
+        pytest.param(_drip_headers, "read_timeout", id="headers-that-drip"),
+        pytest.param(_continue_for_ever, "read_timeout", id="interim-answers-for-ever"),
+        pytest.param(
+            _answer(b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 1000), "connection_broken", id="many-headers"
+        ),
         pytest.param(_reset_inside_the_body, "connection_broken", id="reset-inside-the-body"),
         pytest.param(_answer(_http(bytes(1000))[:-1]), "reply_truncated", id="one-byte-missing"),
         pytest.param(_answer(_chunked(b"5\r\nhe")), "reply_truncated", id="half-a-chunk"),

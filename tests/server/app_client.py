@@ -24,7 +24,7 @@ import uvicorn
 
 from airflow_provider_jdocr.server.app import Engine, Settings, create_app
 from airflow_provider_jdocr.server.recognise import ReadField, Reading, Unreadable
-from airflow_provider_jdocr.server.wire import uvicorn_config
+from airflow_provider_jdocr.server.wire import Bounds, uvicorn_config
 
 KEY = "test-key"
 SECRET = "test-secret"
@@ -141,14 +141,14 @@ class Running:
 
 
 @contextmanager
-def serving(engine: Engine, **settings: Any) -> Iterator[Running]:
+def serving(engine: Engine, bounds: Bounds | None = None, **settings: Any) -> Iterator[Running]:
     """The service under uvicorn, in a thread of this process, with clocks that stand still."""
     clock, ticks = Clock(time.time()), Clock(1000.0)
     chosen = Settings(KEY, SECRET, **({"control": True} | settings))
     app = create_app(chosen, engine, clock=clock, ticks=ticks)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        server = uvicorn.Server(uvicorn_config(app, host="127.0.0.1", port=port))
+        server = uvicorn.Server(uvicorn_config(app, host="127.0.0.1", port=port, bounds=bounds))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
