@@ -85,6 +85,11 @@ _EXTRAS = {
         "For the answer. A call that times out may have been charged: 10 or more.",
         "number",
     ),
+    "ca_bundle": _field(
+        "Certificate authorities",
+        "Path of a PEM file: only these may vouch for the service. Empty: those that the machine trusts.",
+        "string",
+    ),
     "ledger_conn_id": _field(
         "Ledger connection",
         "Airflow connection of the database that keeps paid answers. Empty: a SQLite file in the "

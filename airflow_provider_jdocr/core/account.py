@@ -11,9 +11,11 @@ import hashlib
 import ipaddress
 import math
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import time
+from pathlib import Path
 from typing import Any, cast, get_args
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
@@ -26,6 +28,8 @@ DEFAULT_ENDPOINT = "ocr_invoice"
 DEFAULT_REGION = "cn-north-1"
 DEFAULT_SIGNING_SERVICE = "apigateway"
 LONGEST_TIMEOUT_SECONDS = 600.0
+# Not `ipaddress`'s own `is_loopback`: some versions of Python count mapped addresses and some do not.
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 EXTRAS: frozenset[str] = frozenset(
     {
@@ -41,6 +45,7 @@ EXTRAS: frozenset[str] = frozenset(
         "reset_timezone",
         "connect_timeout_seconds",
         "read_timeout_seconds",
+        "ca_bundle",
         "ledger_conn_id",
     }
 )
@@ -67,6 +72,8 @@ class Account:
     reset_timezone: str = "Asia/Shanghai"
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
+    ca_bundle: str | None = None
+    """PEM file of the only authorities that may vouch for the service; None: those this machine trusts."""
 
     @property
     def url(self) -> str:
@@ -117,6 +124,7 @@ def account_from_parts(
             "connect_timeout_seconds", 5.0, "seconds", LONGEST_TIMEOUT_SECONDS
         ),
         read_timeout_seconds=fields.number("read_timeout_seconds", 30.0, "seconds", LONGEST_TIMEOUT_SECONDS),
+        ca_bundle=_ca_bundle(fields, base_url),
     )
 
 
@@ -266,6 +274,26 @@ def _security_token(fields: _Fields, auth: AuthScheme) -> str | None:
     return token
 
 
+def _ca_bundle(fields: _Fields, base_url: str) -> str | None:
+    path = fields.text("ca_bundle")
+    if not path:
+        return None
+    if not base_url.startswith("https://"):
+        raise fields.error("extra ca_bundle", "is of no use with http. Remove it, or set the host to https.")
+    try:
+        if not Path(path).is_absolute():
+            raise ValueError
+        ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):
+        # The cause would repeat the value.
+        raise fields.error(
+            "extra ca_bundle",
+            "must be the absolute path of a PEM file with certificates that this machine can read. Correct "
+            "it, or leave it out for the authorities that this machine trusts.",
+        ) from None
+    return path
+
+
 def _door(fields: _Fields, endpoint: Endpoint, auth: AuthScheme) -> str:
     base_url = endpoint.base_url_for(auth)
     if base_url is None:
@@ -365,6 +393,7 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return any(address in network for network in _LOOPBACK)

@@ -11,17 +11,23 @@ The query that signs an appkey call joins the URL where the request line is writ
 exception or trace of requests and urllib3 has it. What remains is ``http.client``'s own ``debuglevel``, which
 prints all that is sent, headers and all; no logging level turns it on.
 
-Proxies and certificate bundles of the environment are honoured; for this machine no proxy is asked.
+A reply is bounded: each wait for more of it by the read timeout, all of them together by twice that, and its
+size before and after unpacking.
+
+Proxies of the environment are honoured, and its certificate bundle where the connection names none; for this
+machine no proxy is asked. Nothing switches the verification of certificates off.
 """
 
 import base64
+import io
+import socket
 import threading
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from http.client import HTTPException, IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -175,13 +181,14 @@ class Client:
             timeout=(account.connect_timeout_seconds, account.read_timeout_seconds),
             allow_redirects=False,
             stream=True,
+            verify=account.ca_bundle or True,
             proxies={"no_proxy": host} if is_loopback(host) else None,
         )
 
     def _answer(self, response: requests.Response) -> Reply | WireFailure:
         if 300 <= response.status_code < 400:
             return _in_doubt("redirect", f"HTTP {response.status_code} points to another address")
-        body = _read_body(response, self._max_reply_bytes, self._account.read_timeout_seconds)
+        body = _read_body(response, self._max_reply_bytes)
         if isinstance(body, WireFailure):
             return body
         content_type = response.headers.get("Content-Type", "")[:200]
@@ -233,7 +240,52 @@ class _Attempt(threading.local):
 _attempt = _Attempt()
 
 
+class _Waits(io.RawIOBase):
+    """What a socket receives, under its timeout for each wait and twice that for all of them.
+
+    The standard library bounds the single wait only: headers that drip, and interim answers without end,
+    would hold a thread for ever.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._received = sock.makefile("rb", buffering=0)
+        self._longest = sock.gettimeout() or 0.0
+        self._ends = time.monotonic() + 2 * self._longest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the reply was not complete in time")
+        self._sock.settimeout(min(left, self._longest))
+        count: int | None = self._received.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
+class _BoundedSocket:
+    """The one thing that a response asks of its socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Waits(self._sock))
+
+
+class _BoundedResponse(HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(_BoundedSocket(sock), *args, **options)  # type: ignore[arg-type]  # see there
+
+
 class _Connection(HTTPConnection):
+    response_class = _BoundedResponse
     _signed_query = ""
 
     def request(
@@ -302,17 +354,14 @@ def _new_session() -> requests.Session:
 # Reading the reply.
 
 
-def _read_body(response: requests.Response, most: int, timeout_seconds: float) -> bytes | WireFailure:
-    """The body, bounded in size before and after its content encoding, and in time as a whole."""
-    deadline = time.monotonic() + timeout_seconds
+def _read_body(response: requests.Response, most: int) -> bytes | WireFailure:
+    """The body, bounded in size before and after its content encoding; the connection bounds its time."""
     body = bytearray()
-    # read1 returns with what is there: a reply that drips cannot hold the task beyond the deadline.
+    # read1 returns with what is there, so that the bound on the size is asked often.
     while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
         body += chunk
         if len(body) > most:
             return _in_doubt("reply_too_large", f"more than {most} bytes")
-        if time.monotonic() > deadline:
-            return _in_doubt("read_timeout", f"the reply was not complete after {timeout_seconds:g} s")
     return _decoded(bytes(body), response.headers.get("Content-Encoding", ""), most)
 
 

@@ -683,8 +683,8 @@ def _is_account(account: Account) -> sa.ColumnElement[bool]:
 
 
 def _send_seconds(account: Account) -> float:
-    """The longest that a send can take: two addresses or a handshake to connect to, then the upload, the
-    wait for the headers, and a body that may overrun its deadline by one more read.
+    """The longest that a send can take: two addresses or a handshake to connect to, then headers and picture
+    to send, and a reply, for which the client waits twice its timeout at most.
     """
     timeouts = 2 * account.connect_timeout_seconds + 4 * account.read_timeout_seconds
     return timeouts + SEND_MARGIN_SECONDS

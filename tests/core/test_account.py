@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 from datetime import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_jdocr.core.account import EXTRAS, Account, account_from_parts
 from airflow_provider_jdocr.core.errors import ConfigurationError
+from tests.certificates import certificate
 
 _SECRET = "SK"
 
@@ -161,6 +163,26 @@ def test_a_host_may_be_a_name_or_a_url(parts: tuple[Any, ...], base_url: str, se
         ("http://ocr.example.com",),
         ("http://10.0.0.1:8600",),
         ("http://127.0.0.1.example.com",),
+        ("http://127.0.0.1.nip.io",),
+        ("http://localhost.example.com",),
+        ("http://localhost.",),
+        ("http://127.0.0.1@CANARY.example.com",),
+        ("http://127.0.0.1:8600@CANARY.example.com",),
+        ("http://127.0.0.1\\@CANARY.example.com",),
+        ("http://127.0.0.1%2f.CANARY.example.com",),
+        ("http://[::ffff:127.0.0.1]",),
+        ("http://[::ffff:7f00:1]",),
+        ("http://[::]",),
+        ("http://[::1%25lo]",),
+        ("http://0.0.0.0",),
+        ("http://0",),
+        ("http://2130706433",),
+        ("http://0x7f000001",),
+        ("http://0177.0.0.1",),
+        ("http://127.1",),
+        ("http://128.0.0.1",),
+        ("http://\uff11\uff12\uff17.0.0.1",),
+        ("http:///127.0.0.1",),
         ("ocr.example.com", None, "http"),
         ("ftp://ocr.example.com",),
         ("ocr.example.com", None, "ftp"),
@@ -186,6 +208,27 @@ def test_a_host_may_be_a_name_or_a_url(parts: tuple[Any, ...], base_url: str, se
 )
 def test_a_host_that_could_leak_or_lead_astray_is_refused_and_not_shown(parts: tuple[Any, ...]) -> None:
     assert "CANARY" not in _refused(*parts)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"CANARY", b"-----BEGIN CERTIFICATE-----\nQ0FOQVJZ\n"])
+def test_authorities_that_cannot_be_read_are_an_error_before_the_first_call(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "CANARY.pem"
+    if content is not None:
+        path.write_bytes(content)
+    message = _refused("https://ocr.example.com", ca_bundle=str(path))
+    assert "extra ca_bundle: must be" in message
+    assert "CANARY" not in message
+
+
+def test_authorities_need_an_absolute_path_and_https(tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    assert _account("https://ocr.example.com", ca_bundle=made.chain).ca_bundle == made.chain
+    # For JD itself too: a proxy of the company's may open TLS.
+    assert _account(ca_bundle=made.chain).ca_bundle == made.chain
+    assert "absolute path" in _refused("https://ocr.example.com", ca_bundle="authorities.pem")
+    assert "no use with http" in _refused("http://127.0.0.1:8600", ca_bundle=made.chain)
 
 
 def test_jd_typed_by_hand_is_still_jd() -> None:

@@ -5,7 +5,6 @@ The servers are real sockets on loopback that belong to the test; each hands the
 
 import base64
 import gzip
-import ipaddress
 import logging
 import socket
 import ssl
@@ -14,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -27,43 +26,13 @@ from airflow_provider_jdocr.core import client as client_module
 from airflow_provider_jdocr.core.account import Account, account_from_parts
 from airflow_provider_jdocr.core.client import Client, Reply, WireFailure, encode_body
 from airflow_provider_jdocr.core.errors import CODES, Verdict
+from tests.certificates import Certificate, certificate
 
 _KEY = "CANARYkey"
 _SECRET = "CANARYsecret"
 _TOKEN = "CANARYtoken"
 _SHORT_SECONDS = 0.25
 _PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
-
-
-def _tls(folder: Path) -> ssl.SSLContext:
-    """A server's context with a fresh self-signed certificate for 127.0.0.1, left in cert.pem."""
-    pytest.importorskip("cryptography")
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "jdocr test")])
-    now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context
 
 
 Serve = Callable[[socket.socket, "_Server"], None]
@@ -246,20 +215,93 @@ def test_a_tls_handshake_that_fails_in_any_way_never_reached_the_service(serve: 
         _assert_never_reached(_send(f"https://127.0.0.1:{server.port}"), "tls_handshake")
 
 
-def test_an_untrusted_certificate_is_named_and_no_request_leaves(tmp_path: Path) -> None:
-    seen: list[bytes] = []
-    context = _tls(tmp_path)
+@contextmanager
+def _serving_tls(made: Certificate) -> Iterator[_Server]:
+    """Answers each request over TLS; what never got that far is not among its requests."""
+    context = made.context()
 
     def serve(peer: socket.socket, server: _Server) -> None:
         with context.wrap_socket(peer, server_side=True) as secure:
-            seen.append(secure.recv(100))
+            _keep_answering(secure, server)
 
     with _serving(serve) as server:
+        yield server
+
+
+def test_an_untrusted_certificate_is_named_and_no_request_leaves(tmp_path: Path) -> None:
+    with _serving_tls(certificate(tmp_path)) as server:
         found = _send(f"https://127.0.0.1:{server.port}")
     _assert_never_reached(found, "tls_handshake")
     assert isinstance(found, WireFailure)
     assert "self-signed" in found.detail
-    assert seen in ([], [b""])
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize("value", ["", " ", "0", "false", "False", "none", "/dev/null"])
+def test_no_value_of_the_environment_switches_verification_off(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("PYTHONHTTPSVERIFY", "0")
+    monkeypatch.setenv(name, value)
+    with _serving_tls(certificate(tmp_path)) as server:
+        _assert_never_reached(_send(f"https://127.0.0.1:{server.port}"), "tls_handshake")
+    assert server.requests == []
+
+
+def test_the_authority_that_the_connection_names_is_trusted(tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    with _serving_tls(made) as server:
+        found = _send(f"https://127.0.0.1:{server.port}", ca_bundle=made.chain)
+    assert isinstance(found, Reply), found
+
+
+def test_where_the_connection_names_authorities_no_other_may_vouch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, other = certificate(tmp_path), certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", made.chain)
+    with _serving_tls(made) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        assert isinstance(_send(url), Reply), "as the environment says"
+        _assert_never_reached(_send(url, ca_bundle=other.chain), "tls_handshake")
+
+
+@pytest.mark.parametrize(
+    ("flaw", "says"),
+    [({"address": "127.0.0.2"}, "127.0.0.1"), ({"ends": timedelta(days=-1)}, "expired")],
+    ids=["for another address", "expired"],
+)
+def test_a_trusted_authority_does_not_vouch_for_everything(
+    flaw: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    made = certificate(tmp_path, **flaw)
+    with _serving_tls(made) as server:
+        found = _send(f"https://127.0.0.1:{server.port}", ca_bundle=made.chain)
+    _assert_never_reached(found, "tls_handshake")
+    assert isinstance(found, WireFailure)
+    assert says in found.detail
+    assert server.requests == []
+
+
+def test_a_proxy_sees_the_host_and_nothing_of_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    def serve(peer: socket.socket, server: _Server) -> None:
+        seen.append(peer.recv(65536))
+        peer.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        seen.append(peer.recv(65536))
+
+    with _serving(serve) as server:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
+        _assert_never_reached(_send("https://ocr.invalid", auth="appkey"), "tls_handshake")
+    connect, hello = seen
+    assert connect.startswith(b"CONNECT ocr.invalid:443 HTTP/1.")
+    assert hello.startswith(b"\x16\x03"), "a TLS handshake"
+    for secret in (_KEY, "sign", "appkey", "Authorization", "jdai"):
+        assert secret.encode() not in connect + hello
 
 
 def test_a_proxy_that_refuses_the_tunnel_never_reached_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +466,8 @@ def test_a_tls_error_inside_a_reply_is_in_doubt_although_its_name_is_that_of_a_f
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The call was paid for; sent again by the exception's name it would be paid for twice."""
-    context = _tls(tmp_path)
+    made = certificate(tmp_path)
+    context = made.context()
 
     def serve(peer: socket.socket, server: _Server) -> None:
         plain = socket.socket(fileno=socket.dup(peer.fileno()))
@@ -434,7 +477,7 @@ def test_a_tls_error_inside_a_reply_is_in_doubt_although_its_name_is_that_of_a_f
             plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody signed
             server.released.wait(5)
 
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", made.chain)
     with _serving(serve) as server:
         found = _send(f"https://127.0.0.1:{server.port}")
     assert len(server.requests) == 1

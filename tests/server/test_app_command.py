@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
+from airflow_provider_jdocr.core.account import account_from_parts
+from airflow_provider_jdocr.core.client import Client, Reply
 from airflow_provider_jdocr.server.__main__ import main
+from airflow_provider_jdocr.server.wire import tls_context
+from tests.certificates import certificate
 from tests.server.app_client import INTSIG, KEY, OCR, SECRET, signed, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -74,7 +73,7 @@ def test_what_cannot_be_served_is_refused_before_it_starts(
 
 @contextmanager
 def _running(
-    *options: str, scheme: str = "http", verify: bool | str = True
+    *options: str, scheme: str = "http", verify: bool | str = True, address: str = "127.0.0.1"
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -87,7 +86,7 @@ def _running(
     )
     with process:
         try:
-            url = f"{scheme}://127.0.0.1:{port}"
+            url = f"{scheme}://{address}:{port}"
             wait_for(url, lambda: process.poll() is None, verify)
             yield url, process
         finally:
@@ -119,35 +118,102 @@ def test_no_key_and_no_signature_is_in_its_output() -> None:
         assert secret not in output
 
 
-def _certificate(folder: Path) -> tuple[str, str]:
-    """A certificate of its own for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    chain, private = folder / "cert.pem", folder / "key.pem"
-    chain.write_bytes(certificate.public_bytes(Encoding.PEM))
-    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return str(chain), str(private)
-
-
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_over_tls_it_serves_and_drops_connections_too(tmp_path: Path, how: str) -> None:
-    chain, private = _certificate(tmp_path)
+    made = certificate(tmp_path)
+    chain = made.chain
     fault = f'[{{"fault": "close_before_billing", "how": "{how}"}}]'
-    options = ("--certfile", chain, "--keyfile", private, "--faults", fault)
+    options = ("--certfile", chain, "--keyfile", made.key, "--faults", fault)
     with _running(*options, scheme="https", verify=chain) as (url, _), requests.Session() as session:
         with pytest.raises(requests.ConnectionError):
             session.send(signed(OCR, url, b"x", time.time()), timeout=10, verify=chain)
         health = session.get(f"{url}/-/health", timeout=10, verify=chain).json()
         assert health["behaviour"]["faults_waiting"] == 0
+
+
+@pytest.mark.parametrize("endpoint", ["ocr_invoice", "intsig_invoice"])
+def test_our_own_client_calls_it_over_tls_with_the_authority_that_the_connection_names(
+    tmp_path: Path, endpoint: str
+) -> None:
+    made = certificate(tmp_path)
+    picture = (ROOT / "tests/specimens/pictures/special_plain.png").read_bytes()
+    with _running("--certfile", made.chain, "--keyfile", made.key, scheme="https", verify=made.chain) as (
+        url,
+        _,
+    ):
+        account = account_from_parts(
+            login=KEY,
+            password=SECRET,
+            host=url,
+            port=None,
+            schema=None,
+            extra={"endpoint": endpoint, "ca_bundle": made.chain},
+        )
+        with Client(account) as client:
+            reply = client.send(picture)
+        bill = requests.get(f"{url}/-/bill", timeout=10, verify=made.chain).json()
+    assert isinstance(reply, Reply), reply
+    assert reply.status == 200
+    assert [one["endpoint"] for one in bill] == [endpoint]
+
+
+def test_on_an_address_of_the_network_it_speaks_tls_only_and_takes_no_orders(tmp_path: Path) -> None:
+    address = _own_address()
+    made = certificate(tmp_path, address=address)
+    options = ("--host", address, "--certfile", made.chain, "--keyfile", made.key)
+    with _running(*options, scheme="https", verify=made.chain, address=address) as (url, _):
+        own = {"Host": "127.0.0.1", "X-Forwarded-For": "127.0.0.1"}
+        for path in ("/-/bill", "/-/calls"):
+            for headers in ({}, own, {"Host": "127.0.0.1"}):
+                reply = requests.get(url + path, headers=headers, timeout=10, verify=made.chain)
+                assert reply.status_code == 403
+        assert requests.get(f"{url}/-/health", timeout=10, verify=made.chain).json().keys() <= {
+            "status",
+            "engine",
+            "note",
+        }
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url.replace("https", "http") + "/-/health", timeout=10)
+
+
+def _own_address() -> str:
+    """An address of this machine by which other machines may call it. Nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of RFC 5737: nobody's
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        address: str = probe.getsockname()[0]
+    if ip_address(address).is_loopback:
+        pytest.skip("this machine has no address but loopback")
+    return address
+
+
+def test_its_tls_is_of_this_decade(tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    context = tls_context(made.chain, made.key)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    names = {cipher["name"] for cipher in context.get_ciphers()}
+    assert names
+    assert not [name for name in names if not name.startswith(("TLS_", "ECDHE-")) or "CBC" in name]
+    assert not [name for name in names if not ("GCM" in name or "CHACHA20" in name)]
+
+
+@pytest.mark.parametrize("flaw", ["another's key", "a key under a password", "no PEM"])
+def test_a_certificate_and_key_that_do_not_serve_are_refused_before_it_starts(
+    flaw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in ACCOUNT.items():
+        monkeypatch.setenv(name, value)
+    made, key = certificate(tmp_path), certificate(tmp_path).key
+    if flaw == "a key under a password":
+        made = certificate(tmp_path, password="CANARY")
+        key = made.key
+    if flaw == "no PEM":
+        Path(key).write_text("CANARY")
+    with pytest.raises(SystemExit) as ended:
+        main(["--certfile", made.chain, "--keyfile", key])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "--certfile and --keyfile cannot be used (" in said
+    assert "CANARY" not in said
