@@ -97,4 +97,10 @@ _EXTRAS = {
         "for a single machine only.",
         "string",
     ),
+    "price_per_call": _field(
+        "Price of a call (CNY)",
+        "Yuan a call, such as 0.048, or one of JD's packs, such as 10k. For the bill only.",
+        "string",
+        "number",
+    ),
 }

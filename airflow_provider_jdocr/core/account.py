@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast, get_args
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +23,7 @@ from zoneinfo import ZoneInfo
 
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, AuthScheme, BodyEncoding, Endpoint
 from airflow_provider_jdocr.core.errors import ConfigurationError
+from airflow_provider_jdocr.core.prices import price_of
 
 DEFAULT_ENDPOINT = "ocr_invoice"
 # JD documents neither for these hosts; its known verifiers read both from the credential scope.
@@ -47,6 +49,7 @@ EXTRAS: frozenset[str] = frozenset(
         "read_timeout_seconds",
         "ca_bundle",
         "ledger_conn_id",
+        "price_per_call",
     }
 )
 
@@ -74,6 +77,8 @@ class Account:
     read_timeout_seconds: float = 30.0
     ca_bundle: str | None = None
     """PEM file of the only authorities that may vouch for the service; None: those this machine trusts."""
+    price_per_call: Decimal | None = None
+    """Yuan, for the bill; None: nobody said."""
 
     @property
     def url(self) -> str:
@@ -125,6 +130,7 @@ def account_from_parts(
         ),
         read_timeout_seconds=fields.number("read_timeout_seconds", 30.0, "seconds", LONGEST_TIMEOUT_SECONDS),
         ca_bundle=_ca_bundle(fields, base_url),
+        price_per_call=fields.price("price_per_call"),
     )
 
 
@@ -203,6 +209,13 @@ class _Fields:
                 f"extra {key}", "must be a whole number above 0. Leave it out when there is no limit."
             )
         return int(number)
+
+    def price(self, key: str) -> Decimal | None:
+        value = self.value(key)
+        try:
+            return None if value is None else price_of(value)
+        except ValueError as error:
+            raise self.error(f"extra {key}", f"{error}. Correct it or leave it out.") from None
 
     def clock_time(self, key: str, default: time) -> time:
         value = self.value(key)

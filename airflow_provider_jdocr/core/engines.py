@@ -129,6 +129,12 @@ def clock(dialect: sa.Dialect) -> sa.ColumnElement[float]:
     return _CLOCKS[dialect.name]
 
 
+def whole(dialect: sa.Dialect, number: sa.ColumnElement[float]) -> sa.ColumnElement[int]:
+    """A positive number without its fraction, as SQL."""
+    # SQLite has FLOOR only where it was built with it; elsewhere a cast rounds.
+    return sa.cast(number if dialect.name == "sqlite" else sa.func.floor(number), sa.BigInteger)
+
+
 @contextmanager
 def schema_lock(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction in which nobody else makes tables. In SQLite any writing transaction is alone."""

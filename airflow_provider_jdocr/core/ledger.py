@@ -7,6 +7,7 @@ rate and quota::
     idle ──claim──▶ claimed ──begin──▶ sending ──settle──▶ idle, settled as answered | failed
       ▲               │ lease over       │ lease over, read timeout, broken connection
       └───────────────┘                  └──────▶ in_doubt ──claim (resend)──▶ claimed
+                                                    └──resolve (a person)──▶ idle, free again | failed
 
 Invariants, each with a test:
 
@@ -48,11 +49,18 @@ DOUBT_GRACE_SECONDS = 10.0
 """How long an expired send is left alone once it was noticed. Where the database was away, its own process
 may have the reply in hand and be about to write it down.
 """
+LATE_REPLY_SECONDS = 180.0
+"""How long after the lease of a send a process may still be trying to write its reply down; longer than any
+batch tries.
+"""
 SEND_MARGIN_SECONDS = 10.0
 """How much longer than its timeouts a send may take before the ledger calls it in doubt."""
 
 Resend = Literal["none", "failed", "all"]
 InDoubt = Literal["resend", "hold"]
+Decision = Literal["ask_again", "give_up"]
+GIVEN_UP = "GIVEN_UP"
+"""The code of an image that was in doubt until a person gave it up: failed, without an answer."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -212,6 +220,11 @@ class Ledger:
         self._clock = clock
         self._accounts: list[dict[str, str]] = []
         self._slots = engines.autocommitting(engine)
+
+    @property
+    def engine(self) -> sa.Engine:
+        """For those who read the books; what may be sent is decided here alone."""
+        return self._engine
 
     def create(self) -> None:
         """Creates or upgrades the tables. Raises `LedgerSchemaError` when a newer version made them."""
@@ -409,6 +422,58 @@ class Ledger:
             self._set(db, row.id, **_settlement(row, attempt, reading, was_doubted=sent.state == "in_doubt"))
             self._end_attempt(db, attempt, now, reading, reply)
 
+    # --- what a person decides
+
+    def resolve(
+        self, recognition_id: int, decision: Decision, *, by: str, reason: str
+    ) -> Literal["resolved", "not_in_doubt"] | Busy:
+        """Ends a doubt by a person's decision: the image may be sent as if it never had been, or it has
+        failed without an answer.
+
+        What somebody is asking for, or may be about to write down, is left alone. An answer that is there
+        stays, and one that comes late still counts.
+        """
+        with self._engine.begin() as db:
+            now = self._now(db)
+            stored = self._locked(db, schema.recognition.c.id == recognition_id)
+            if stored is None or (row := stored.at(now)).state is State.IDLE:
+                return "not_in_doubt"
+            if row.doubts > stored.doubts:
+                self._mark_doubt(db, row.id, now)
+                if now < stored.lease_until + LATE_REPLY_SECONDS:
+                    return Busy(DOUBT_GRACE_SECONDS)
+            elif row.lease_until > now:
+                return Busy(row.lease_until - now)
+            failed = {"settled": Settled.FAILED} if decision == "give_up" and not row.settled else {}
+            free = {"state": State.IDLE, "doubts": 0, "lease_token": None, "lease_until": 0.0}
+            self._set(db, row.id, **free, **failed)
+            self._note_decision(db, row.id, decision, by, reason, now)
+            return "resolved"
+
+    def correct_charge(self, attempt_id: str, charged: bool, *, by: str, reason: str) -> bool:
+        """Writes down what a person found on the service's bill; False where the service itself has said.
+
+        Of a call that is in doubt it may be corrected again.
+        """
+        with self._engine.begin() as db:
+            now = self._now(db)
+            columns = schema.attempt.c
+            found = sa.select(columns.recognition_id).where(columns.id == attempt_id).scalar_subquery()
+            row = self._locked(db, schema.recognition.c.id == found)
+            if row is None:
+                return False
+            decided = sa.exists().where(schema.decision.c.attempt_id == attempt_id)
+            nobody_said = columns.charged.is_(None) | ((columns.state == "in_doubt") & decided)
+            over = columns.state.in_(["in_doubt", "answered"]) | (
+                (columns.state == "sending") & (columns.lease_until + LATE_REPLY_SECONDS <= now)
+            )
+            change = schema.attempt.update().where(columns.id == attempt_id, nobody_said, over)
+            if db.execute(change.values(charged=charged)).rowcount == 0:
+                return False
+            said = "charged" if charged else "not_charged"
+            self._note_decision(db, row.id, said, by, reason, now, attempt_id=attempt_id)
+            return True
+
     # --- outcomes and reports
 
     def write_outcomes(self, run: RunKey, account: Account, outcomes: Sequence[Outcome]) -> None:
@@ -461,7 +526,10 @@ class Ledger:
         return Cost(sum(counts.values()), counts.get(True, 0), counts.get(None, 0))
 
     def answers(self, identities: Sequence[Identity]) -> list[StoredAnswer]:
-        """The settling replies of those identities that have one. At most `LOOKUP_SIZE` identities a call."""
+        """The settling replies of those identities that have one. At most `LOOKUP_SIZE` identities a call.
+
+        A result whose raw reply was pruned is not among them: there is nothing to read any more.
+        """
         if len(identities) > LOOKUP_SIZE:
             raise ValueError(f"answers() takes at most {LOOKUP_SIZE} identities; got {len(identities)}")
         wanted = set(identities)
@@ -469,6 +537,7 @@ class Ledger:
             sa.select(schema.recognition, schema.attempt)
             .join(schema.attempt, schema.attempt.c.id == schema.recognition.c.answer_id)
             .where(schema.recognition.c.sha256.in_(sorted({identity.sha256 for identity in wanted})))
+            .where(schema.attempt.c.reply.is_not(None) | (schema.recognition.c.settled == Settled.FAILED))
         )
         with engines.reading(self._engine) as db:
             rows = db.execute(query).mappings().all()
@@ -500,9 +569,29 @@ class Ledger:
         row = asdict(identity) | {"state": State.IDLE, "lease_until": 0.0, "doubts": 0}
         engines.insert_absent(db, schema.recognition, row)
         columns = schema.recognition.c
-        where = [columns[name] == value for name, value in asdict(identity).items()]
-        db.execute(sa.select(columns.id).where(*where).with_for_update())
-        return _as_recognition(db.execute(_recognition_query.where(*where)).one())
+        where = sa.and_(*(columns[name] == value for name, value in asdict(identity).items()))
+        found = self._locked(db, where)
+        assert found is not None  # noqa: S101  it was there or has just been inserted
+        return found
+
+    def _locked(self, db: sa.Connection, where: sa.ColumnElement[bool]) -> Recognition | None:
+        db.execute(sa.select(schema.recognition.c.id).where(where).with_for_update())
+        found = db.execute(_recognition_query.where(where)).one_or_none()
+        return _as_recognition(found) if found else None
+
+    def _note_decision(
+        self,
+        db: sa.Connection,
+        recognition_id: int,
+        decision: str,
+        by: str,
+        reason: str,
+        now: float,
+        attempt_id: str | None = None,
+    ) -> None:
+        row = {"id": uuid.uuid4().hex, "recognition_id": recognition_id, "attempt_id": attempt_id}
+        said = {"decision": decision, "decided_by": by[:255], "reason": reason, "decided_at": now}
+        db.execute(schema.decision.insert().values(**row, **said))
 
     def _asked(self, db: sa.Connection, recognition_id: int, run: RunKey) -> bool:
         columns = schema.attempt.c
@@ -549,7 +638,8 @@ class Ledger:
             "state": state,
             "ended_at": now,
             "verdict": reading.verdict,
-            "charged": reading.charged,
+            # What a person found on the bill stands where the reply says nothing of it.
+            "charged": schema.attempt.c.charged if reading.charged is None else reading.charged,
         }
         values |= {"layer": reading.layer, "code": reading.code[:100], "message": reading.message}
         values |= {"request_id": reading.request_id and reading.request_id[:200]}
@@ -618,6 +708,7 @@ def _tells_less(new: Any) -> sa.ColumnElement[bool]:
 # of a statement are no business of a traceback.
 
 
+_GIVEN_UP_MESSAGE = "was in doubt, maybe charged, until a person gave it up; resend asks again"
 _SETTLES = {Verdict.SUCCESS: Settled.ANSWERED, Verdict.SETTLE_FAILED: Settled.FAILED}
 _recognition_query = sa.select(
     schema.recognition, schema.attempt.c.code, schema.attempt.c.message, schema.attempt.c.run_digest
@@ -625,6 +716,7 @@ _recognition_query = sa.select(
 
 
 def _as_recognition(row: sa.Row[Any]) -> Recognition:
+    given_up = row.settled and not row.answer_id
     return Recognition(
         id=row.id,
         identity=Identity(row.service, row.endpoint, row.sha256, row.page),
@@ -634,8 +726,8 @@ def _as_recognition(row: sa.Row[Any]) -> Recognition:
         lease_token=row.lease_token,
         lease_until=row.lease_until,
         doubts=row.doubts,
-        code=row.code,
-        message=row.message,
+        code=GIVEN_UP if given_up else row.code,
+        message=_GIVEN_UP_MESSAGE if given_up else row.message,
         run_digest=row.run_digest,
     )
 

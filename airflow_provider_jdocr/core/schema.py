@@ -1,8 +1,8 @@
 """The ledger's tables: what they are called, what they hold, and how they come to be.
 
 One row per recognition, per attempt with its raw reply, per input and task instance, per account, per file
-that was read. Times are seconds since the epoch by the database's clock. No secret, signature or image byte
-has a column.
+that was read, per decision of a person on an image in doubt; and `views` on them for people. Times are
+seconds since the epoch by the database's clock. No secret, signature or image byte has a column.
 
 The tables have a version. They are created and upgraded under a lock, at first use or by whoever may; older
 code refuses newer tables, naming both. **What a later version adds says so** (`info=_NEW_IN_2`) **and only
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from airflow_provider_jdocr.core import engines
+from airflow_provider_jdocr.core import engines, views
 from airflow_provider_jdocr.core.errors import LedgerSchemaError
 
 SCHEMA_VERSION = 2
@@ -41,6 +41,7 @@ source = sa.Table(
     sa.Column("stamp", _digest, nullable=False, comment="of etag, version, size and modification time"),
     sa.Column("sha256", _digest, nullable=False),
     sa.Column("seen_at", _moment, nullable=False),
+    sa.Index("jdocr_source_sha256", "sha256", info=_NEW_IN_2),
 )
 account = sa.Table(
     "jdocr_account",
@@ -113,6 +114,7 @@ attempt = sa.Table(
     sa.Column("reply", sa.LargeBinary, comment="the body as received, zlib-compressed"),
     sa.Column("sent_sha256", _digest, nullable=False, comment="of the picture that was sent"),
     sa.Index("jdocr_attempt_in_flight", "service", "endpoint", "fingerprint", "state"),
+    sa.Index("jdocr_attempt_started_at", "started_at", info=_NEW_IN_2),
 )
 outcome = sa.Table(
     "jdocr_outcome",
@@ -128,6 +130,22 @@ outcome = sa.Table(
     sa.Column("code", sa.String(100)),
     sa.Column("message", sa.Text),
     sa.Column("at", _moment, nullable=False),
+    sa.Index("jdocr_outcome_sha256", "sha256", "run_digest", info=_NEW_IN_2),
+    sa.Index("jdocr_outcome_at", "at", info=_NEW_IN_2),
+)
+decision = sa.Table(
+    "jdocr_decision",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("recognition_id", sa.ForeignKey("jdocr_recognition.id"), nullable=False, index=True),
+    sa.Column("attempt_id", sa.String(32), comment="of a decision on one call's charge"),
+    sa.Column(
+        "decision", sa.String(11), nullable=False, comment="ask_again, give_up, charged or not_charged"
+    ),
+    sa.Column("decided_by", sa.String(255), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decided_at", _moment, nullable=False),
+    info=_NEW_IN_2,
 )
 
 
@@ -175,6 +193,18 @@ def _add_column(element: _AddColumn, compiler: Any, **_: Any) -> str:
     return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(element.column)}"
 
 
+class _CreateView(ExecutableDDLElement):
+    """``CREATE VIEW …`` of one of `views`, which all came with version 2."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@compiles(_CreateView)
+def _create_view(element: _CreateView, compiler: Any, **_: Any) -> str:
+    return views.statements(compiler.dialect.name)[element.name]
+
+
 _VERSION = "schema_version"
 
 
@@ -187,6 +217,8 @@ def _additions(since: int) -> Iterator[ExecutableDDLElement]:
         else:
             yield from (_AddColumn(column) for column in table.columns if _since(column) > since)
         yield from (CreateIndex(index) for index in _indexes(table) if new or _since(index) > since)
+    if since < _NEW_IN_2["since"]:
+        yield from map(_CreateView, views.NAMES)
 
 
 def _bring_up_to_date(db: sa.Connection) -> None:
@@ -200,6 +232,8 @@ def _bring_up_to_date(db: sa.Connection) -> None:
                 db.execute(_AddColumn(column))
         for index in _indexes(table):
             index.create(db, checkfirst=True)
+    for name in set(views.NAMES) - set(sa.inspect(db).get_view_names()):
+        db.execute(_CreateView(name))
     if found is None:
         db.execute(meta.insert().values(name=_VERSION, value=str(SCHEMA_VERSION)))
     else:

@@ -103,6 +103,8 @@ def test_a_blank_extra_is_not_given() -> None:
         ("connect_timeout_seconds", "-5"),
         ("connect_timeout_seconds", True),
         ("ledger_conn_id", 7),
+        ("price_per_call", "480 yuan"),
+        ("price_per_call", True),
     ],
 )
 def test_an_extra_that_cannot_work_is_named_with_the_way_out_and_without_its_value(

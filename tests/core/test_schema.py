@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_jdocr.core import schema
+from airflow_provider_jdocr.core import schema, views
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import LedgerSchemaError
 from airflow_provider_jdocr.core.ledger import Busy, Claim, Held, Ledger, Settled, SettledAlready
@@ -69,7 +69,7 @@ def shape(engine: sa.Engine) -> dict[str, Any]:
             found.get_pk_constraint(name)["constrained_columns"],
         )
         for name in found.get_table_names()
-    }
+    } | {name: found.get_view_definition(name) for name in found.get_view_names()}
 
 
 def test_creating_twice_changes_nothing(engine: sa.Engine) -> None:
@@ -174,6 +174,7 @@ def test_an_upgrade_that_was_broken_off_is_finished_by_the_next(
     """Where the database cannot take back what a broken transaction did to its tables."""
     *steps, _version, _end = ddl(engine.dialect.name, since=1).split(";\n")  # type: ignore[arg-type]
     for done in range(len(steps) + 1):
+        run_script(engine, ";\n".join(f"DROP VIEW IF EXISTS {name}" for name in views.NAMES))
         with engine.begin() as db:
             schema.metadata.drop_all(db)
         version_1.create(engine)
