@@ -166,7 +166,7 @@ def test_a_body_without_end_is_refused_while_it_is_sent(service: Running, path: 
 
 
 def test_one_connection_too_many_is_closed_and_the_others_are_served() -> None:
-    with serving(Book(), Bounds(connections=3), qps=0.0) as service:
+    with serving(Book(), Bounds(connections=3, head_seconds=60), qps=0.0) as service:
         held = [socket.create_connection(_address(service)) for _ in range(3)]
         try:
             with _connected(service) as peer:
