@@ -1,6 +1,10 @@
 """Object storage as the line needs it, for `s3://`, `file://` and whatever else Airflow has a file system
 for.
 
+What is below a prefix stays below it: a `..` in a path is refused, links to folders are not followed, and a
+link to a file is read only where it leads to one in its own folder or below. Whoever may put files into an
+inbox could otherwise have any file of the worker's machine sent to the service.
+
 Clients and credentials are resolved when a storage is opened, on the main thread; `read` is called from
 several threads at once and resolves nothing. Listings are streamed, recursive, in key order, files only.
 URIs are the storage's own keys behind scheme and bucket, never encoded: `#`, `?` and `%` in a key are
@@ -55,6 +59,7 @@ def open_storage(images: Images, storage_conn_id: str | None = None) -> Storage:
                 f"images: {uri.partition('://')[0]}://…@… names a connection inside a URI. "
                 "Name it in storage_conn_id: a URI with a connection in it would not identify the image."
             )
+        _refuse_detours(uri)
     opened = {scheme: _open(scheme, uri, storage_conn_id) for scheme, uri in schemes.items()}
     return next(iter(opened.values())) if len(opened) == 1 else _BySchemeStorage(opened)
 
@@ -98,13 +103,15 @@ class LocalStorage:
         try:
             if path.is_dir():
                 return Missing(uri, "MISSING", "a folder, not a file; give it as a prefix")
+            if not path.is_file() and path.exists():
+                return Missing(uri, "MISSING", "a pipe or a device, not a file")
             return _local_source(uri, path.stat())
         except OSError as error:
             return Missing(uri, "MISSING", error.strerror or type(error).__name__)
 
     def read(self, uri: str) -> bytes:
         try:
-            return Path(_local_path(uri)).read_bytes()
+            return _within_its_folder(uri).read_bytes()
         except OSError as error:
             raise StorageError(
                 f"{uri} could not be read: {error.strerror or type(error).__name__}", uri=uri
@@ -280,6 +287,27 @@ def _require_connection(conn_id: str) -> None:
         raise ConfigurationError(
             f"storage_conn_id: there is no connection {conn_id!r} in Airflow. Create it or name another."
         ) from error
+
+
+def _refuse_detours(uri: str) -> None:
+    """In a bucket `..` is a name like any other; a file system makes it lead elsewhere."""
+    scheme, _, path = uri.partition("://")
+    if scheme.lower() != "s3" and (".." in path.split("/") or "\0" in path):
+        raise ConfigurationError(
+            f"images: {uri!r} leads through '..' or holds a NUL. Write the path that is meant.",
+            field="images",
+        )
+
+
+def _within_its_folder(uri: str) -> Path:
+    """The file that a path means. Raises `StorageError` for a link that leads out of its folder."""
+    path = Path(_local_path(uri))
+    found = path.resolve(strict=True)
+    if path.is_symlink() and not found.is_relative_to(path.parent.resolve()):
+        raise StorageError(
+            f"{uri} is a link that leads out of its folder: put the file itself there", uri=uri
+        )
+    return found
 
 
 def _local_path(uri: str) -> str:

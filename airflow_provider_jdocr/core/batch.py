@@ -50,7 +50,7 @@ from airflow_provider_jdocr.core.ledger import (
     Settled,
     SettledAlready,
 )
-from airflow_provider_jdocr.core.preflight import Image, Rejected, preflight
+from airflow_provider_jdocr.core.preflight import Image, Rejected, preflight, too_large
 from airflow_provider_jdocr.core.quotas import Refused
 from airflow_provider_jdocr.core.rate import Queued, Slot
 from airflow_provider_jdocr.core.replies import Reading, read_failure, read_reply
@@ -543,7 +543,7 @@ class _Batch:
         if stop := self._traffic.stop:
             return self._stopped(source, stop)
         try:
-            looked = preflight(desk.storage.read(source.uri), desk.account.endpoint)
+            looked = self._look(source)
             if looked.sha256:
                 _patiently(desk, partial(desk.ledger.remember_source, source, looked.sha256))
             if isinstance(looked, Rejected):
@@ -558,6 +558,13 @@ class _Batch:
             )
             self._traffic.end(stop)
             return self._stopped(source, stop)
+
+    def _look(self, source: Source) -> Image | Rejected:
+        """What the file is. One that is listed as too large is not brought into memory to find that out."""
+        endpoint = self._desk.account.endpoint
+        return too_large(source.size or 0, endpoint) or preflight(
+            self._desk.storage.read(source.uri), endpoint
+        )
 
     def _ask(self, source: Source, image: Image) -> _Done | _Later:
         """Claims and sends until there is an outcome, within the tries that one image has."""

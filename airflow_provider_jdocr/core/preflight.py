@@ -4,8 +4,8 @@
 content is, not what the file is called. A picture is really decoded: a service bills a truncated one all the
 same.
 
-Memory is bounded: dimensions are read from the header before a pixel is decoded, JPEG is decoded at an eighth
-of its size, and of the large pictures one is decoded at a time.
+Memory and time are bounded: dimensions and scans are counted before a pixel is decoded, JPEG is decoded at an
+eighth of its size, and of the large pictures one is decoded at a time.
 """
 
 import hashlib
@@ -27,6 +27,9 @@ _T = TypeVar("_T")
 
 MAX_PIXELS = 40_000_000
 """A4 at 600 dpi has 35 million. More in a file of a few megabytes is a bomb, or of no use to a reader."""
+
+MAX_SCANS = 50
+"""A progressive JPEG has about ten. Each scan costs a walk over all pixels and may be 14 bytes long."""
 
 _LARGE_PIXELS = 2_000_000
 _large_decode = threading.Lock()
@@ -70,6 +73,18 @@ def preflight(content: bytes, endpoint: Endpoint) -> Image | Rejected:
     return Image(sha256, content, form, width, height)
 
 
+def too_large(size: int, endpoint: Endpoint) -> Rejected | None:
+    """Why a file of this many bytes need not even be read; None where it has to be."""
+    if size < endpoint.max_bytes:
+        return None
+    return Rejected(
+        None,
+        "TOO_LARGE",
+        f"The file has {size} bytes; {endpoint.name} wants fewer than {endpoint.max_bytes}. "
+        "Scan it at 300 dpi or save it as JPEG.",
+    )
+
+
 def format_of(content: bytes) -> str | None:
     """``jpeg``, ``png`` or ``bmp`` by the first bytes; None for everything else."""
     if content.startswith(b"\xff\xd8\xff"):
@@ -105,12 +120,8 @@ def _accepted_format(content: bytes, endpoint: Endpoint) -> str:
             f"The content is {form or _other_kind(content)}, whatever its name says; {endpoint.name} accepts "
             f"{accepted}. {_EXPORT}",
         )
-    if len(content) >= endpoint.max_bytes:
-        raise _RejectedError(
-            "TOO_LARGE",
-            f"The file has {len(content)} bytes; {endpoint.name} wants fewer than {endpoint.max_bytes}. "
-            "Scan it at 300 dpi or save it as JPEG.",
-        )
+    if rejected := too_large(len(content), endpoint):
+        raise _RejectedError(rejected.code, rejected.message)
     return form
 
 
@@ -119,6 +130,7 @@ def _decoded_size(content: bytes, form: str, endpoint: Endpoint) -> tuple[int, i
     picture = _attempt(content, form, lambda: _IMAGE_FILES[form](BytesIO(content)))
     width, height = picture.size
     _check_size(width, height, endpoint)
+    _check_scans(content, form)
     turn: AbstractContextManager[object] = _large_decode if width * height > _LARGE_PIXELS else nullcontext()
     with turn, picture:
         _attempt(content, form, lambda: _decode(picture, content, form))
@@ -139,6 +151,18 @@ def _check_size(width: int, height: int, endpoint: Endpoint) -> None:
             "TOO_SMALL",
             f"The picture has {width} x {height} pixels; below {endpoint.min_side_pixels} on the shorter "
             "side no invoice can be read. Scan it at 300 dpi.",
+        )
+
+
+def _check_scans(content: bytes, form: str) -> None:
+    if form != "jpeg":
+        return
+    # Inside the data of a scan neither marker can occur; behind the end of the picture both may.
+    scans = content[_first_scan(content) :].partition(b"\xff\xd9")[0].count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise _RejectedError(
+            "DECOMPRESSION_BOMB",
+            f"The JPEG has {scans} scans; more than {MAX_SCANS} are a bomb. {_SCAN_AGAIN}",
         )
 
 

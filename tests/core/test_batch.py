@@ -194,6 +194,16 @@ def test_the_first_call_goes_alone_so_that_a_wrong_secret_costs_one_call(bench: 
     assert manifest.permanent()
 
 
+def test_a_file_that_is_listed_as_too_large_is_rejected_without_being_read(bench: Bench) -> None:
+    """A disk image in an inbox must not fill the memory of the worker."""
+    storage, service = Memory({"s3://scans/disk.iso": b"", "s3://scans/a.png": picture(1)}), Service()
+    listed = [replace(one, size=10**12) if one.uri.endswith("iso") else one for one in storage.sources()]
+    manifest = bench.run(storage, service, sources=listed, max_failed=1)
+    assert (manifest.rejected, manifest.recognised) == (1, 1)
+    assert manifest.problems[0]["code"] == "TOO_LARGE"
+    assert storage.reads == {"s3://scans/a.png": 1}
+
+
 def test_a_rejected_picture_costs_no_call_and_is_named(bench: Bench) -> None:
     storage = Memory(
         {"s3://b/empty.jpg": b"", "s3://b/text.jpg": b"no picture", "s3://b/good.png": picture(1)}

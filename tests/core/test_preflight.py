@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import time
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -174,6 +175,27 @@ def test_a_bomb_is_rejected_by_its_header_without_decoding() -> None:
     assert found.code == "DECOMPRESSION_BOMB"
     assert "30000 x 30000" in found.message
     assert peak < 5_000_000
+
+
+def _last_scan(content: bytes) -> bytes:
+    """Of a progressive picture: the last refinement, which may be repeated at will."""
+    return content[content.rindex(b"\xff\xda") : -2]
+
+
+def test_a_small_jpeg_that_would_take_hours_to_decode_is_rejected_before_that() -> None:
+    """Every scan of fourteen bytes has the decoder walk over all of the picture again."""
+    plain = _picture("JPEG", (2000, 2000), "L", quality=50, progressive=True)
+    bomb = plain[:-2] + _last_scan(plain) * 10_000 + plain[-2:]
+    began = time.monotonic()
+    found = _rejected(bomb)
+    assert time.monotonic() - began < 1
+    assert found.code == "DECOMPRESSION_BOMB"
+    assert "scans" in found.message
+
+
+def test_scans_behind_the_end_of_a_picture_are_none_of_its_own() -> None:
+    content = _PROGRESSIVE + _last_scan(_PROGRESSIVE) * 100
+    assert isinstance(preflight(content, _OCR), Image)
 
 
 def test_the_largest_picture_allowed_is_below_the_cap() -> None:

@@ -1,5 +1,6 @@
 """Every storage keeps the same promises, whatever is behind it."""
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -111,6 +112,63 @@ def test_an_overwrite_shows_in_the_listing(place: tuple[str, Put]) -> None:
     (now,) = storage.list(prefix, None, None)
     assert now != before
     assert storage.stat(now.uri) == now
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+@pytest.mark.parametrize("path", ["/in/../../etc/passwd", "/in/..", "/../in/a.png", "/in/a\0.png"])
+def test_a_path_that_leads_elsewhere_is_refused(scheme: str, path: str) -> None:
+    """As a prefix, as a glob, as one of a list: a template may have been filled in by somebody."""
+    for images in (f"{scheme}://{path}", f"{scheme}://{path}/*.png", [f"{scheme}://{path}"]):
+        with pytest.raises(ConfigurationError, match="leads through"):
+            open_storage(images)
+
+
+def test_in_a_bucket_two_dots_are_a_name(s3: Any) -> None:
+    s3.put_object(Bucket="scans", Key="in/../a.png", Body=b"a")
+    assert open_storage("s3://scans/in/../").read("s3://scans/in/../a.png") == b"a"
+
+
+def test_a_link_is_read_only_where_it_stays_in_its_folder(tmp_path: Path) -> None:
+    """Or whoever may write to the inbox could have any file of the worker's machine sent away."""
+    inbox = tmp_path / "inbox"
+    (inbox / "sub").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    for real in ("a.png", "sub/b.png"):
+        (inbox / real).write_bytes(b"own")
+    targets = {
+        "out.png": tmp_path / "secret.png",
+        "up.png": Path("../secret.png"),
+        "twice.png": inbox / "out.png",
+        "own.png": Path("a.png"),
+        "below.png": inbox / "sub/b.png",
+    }
+    for name, target in targets.items():
+        (inbox / name).symlink_to(target)
+    storage = open_storage(f"file://{inbox}/")
+    for name in ("out.png", "up.png", "twice.png"):
+        with pytest.raises(StorageError, match="leads out of its folder"):
+            storage.read(f"file://{inbox}/{name}")
+    assert {storage.read(f"file://{inbox}/{name}") for name in ("own.png", "below.png")} == {b"own"}
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/secret.png").write_bytes(b"secret")
+    (tmp_path / "inbox/link").symlink_to(tmp_path / "others")
+    assert list(open_storage(f"file://{tmp_path}/inbox/").list(f"file://{tmp_path}/inbox/", None, None)) == []
+
+
+def test_a_pipe_or_a_device_is_no_picture(tmp_path: Path) -> None:
+    """Reading one would never end."""
+    os.mkfifo(tmp_path / "pipe.png")
+    prefix = f"file://{tmp_path}/"
+    storage = open_storage(prefix)
+    assert list(storage.list(prefix, None, None)) == []
+    for uri in (f"{prefix}pipe.png", "file:///dev/zero"):
+        found = storage.stat(uri)
+        assert isinstance(found, Missing)
+        assert "not a file" in found.detail
 
 
 def test_a_named_file_that_is_not_there_is_missing(place: tuple[str, Put]) -> None:
