@@ -162,7 +162,7 @@ def _check_scans(content: bytes, form: str) -> None:
     if scans > MAX_SCANS:
         raise _RejectedError(
             "DECOMPRESSION_BOMB",
-            f"The JPEG has {scans} scans; more than {MAX_SCANS} are a bomb. {_SCAN_AGAIN}",
+            f"The JPEG is drawn in {scans} scans, more than {MAX_SCANS}. {_SCAN_AGAIN}",
         )
 
 
