@@ -19,6 +19,7 @@ def get_provider_info() -> dict[str, object]:
         "operators": [_modules("operators")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
+        "cli": ["airflow_provider_jdocr.cli.definition.get_commands"],
         "connection-types": [
             {
                 "connection-type": "jdocr",

@@ -29,6 +29,9 @@ LINE = (
     "ledger",
     "doubts",
     "bill",
+    "pruning",
+    "copying",
+    "auditing",
     "batch",
     "numerals",
     "parsing",
@@ -86,7 +89,9 @@ def test_the_server_knows_the_endpoint_table_and_nothing_else_of_the_core(path: 
     assert not [name for name in imports(path) if within(name, "airflow")]
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("cli/*.py")]), ids=lambda path: path.stem
+)
 def test_the_shell_does_not_know_the_server(path: Path) -> None:
     assert not [name for name in imports(path) if within(name, "airflow_provider_jdocr.server")]
 
@@ -95,6 +100,15 @@ def test_the_shell_does_not_know_the_server(path: Path) -> None:
 def test_an_example_dag_uses_the_shell_only(path: Path) -> None:
     forbidden = ("airflow_provider_jdocr.core", "airflow_provider_jdocr.server", "tests")
     assert not [name for name in imports(path) if within(name, *forbidden)]
+
+
+def test_what_every_airflow_command_imports_is_next_to_nothing() -> None:
+    """The commands themselves are imported when one of them runs."""
+    ours = {
+        name for name in imports(PACKAGE / "cli" / "definition.py") if within(name, "airflow_provider_jdocr")
+    }
+    assert not ours
+    assert not list(imports(PACKAGE / "cli" / "__init__.py"))
 
 
 def test_provider_info_imports_nothing() -> None:

@@ -36,7 +36,9 @@ _in_doubt = sa.table(
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Which doubts are meant: those for which everything holds that is given here."""
+    """Which doubts are meant: those for which everything holds that is given here. Digests and ids may be
+    given by their beginnings.
+    """
 
     service: str | None = None
     endpoint: str | None = None
@@ -55,8 +57,8 @@ class Matching:
         return (
             all(want is None or want == have for want, have in zip(asked, found, strict=True))
             and (not self.prefix or (call.uri or "").startswith(self.prefix))
-            and (not self.sha256 or image.sha256 in self.sha256)
-            and (not self.call_ids or call.call_id in self.call_ids)
+            and (not self.sha256 or image.sha256.startswith(self.sha256))
+            and (not self.call_ids or call.call_id.startswith(self.call_ids))
             and call.seconds_ago >= self.older_than_seconds
         )
 

@@ -1,0 +1,166 @@
+"""A ledger that moves is the same ledger: every row, in any direction; nothing is paid again afterwards."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from airflow_provider_jdocr.core import schema
+from airflow_provider_jdocr.core.auditing import audit
+from airflow_provider_jdocr.core.copying import back_up, copy
+from airflow_provider_jdocr.core.engines import engine_for
+from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerError
+from airflow_provider_jdocr.core.ledger import Claim, Held, Ledger, SettledAlready
+from tests import databases
+from tests.core import books, version_1
+from tests.core.books import LOST, begun, called
+from tests.core.ledgers import FAILED, GOOD, OTHER_RUN, Clock, identity
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def source(database_url: str, clock: Clock) -> Iterator[Ledger]:
+    with books.opened(database_url, clock) as opened:
+        for number in range(3):
+            called(opened, GOOD, f"good {number}")
+        called(opened, FAILED, "failed")
+        called(opened, LOST, "lost")
+        yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """An empty database of either kind."""
+    if request.param == "sqlite":
+        made = engine_for(f"sqlite:///{tmp_path / 'target.db'}")
+        yield made
+        made.dispose()
+        return
+    with databases.fresh_database(request.getfixturevalue("postgres_server")) as url:
+        made = engine_for(url)
+        yield made
+        made.dispose()
+
+
+def contents(engine: sa.Engine) -> dict[str, Any]:
+    with engine.connect() as db:
+        return {
+            table.name: sorted(map(repr, db.execute(sa.select(table)).all()))
+            for table in schema.metadata.sorted_tables
+        }
+
+
+def test_every_row_of_every_table_is_in_the_copy(source: Ledger, target: sa.Engine) -> None:
+    for name, rows in version_1.rows_of_every_table(prefix="old").items():
+        version_1.insert(source.engine, name, rows)
+    copied = copy(source, target, even_in_use=True)
+    assert contents(target) == contents(source.engine)
+    assert {each.table: each.rows for each in copied}["jdocr_attempt"] >= 5
+    assert audit(Ledger(target)).rows == audit(source).rows
+
+
+def test_the_copy_goes_on_where_the_source_stood(source: Ledger, target: sa.Engine, clock: Clock) -> None:
+    copy(source, target)
+    ledger = Ledger(target, clock=clock)
+    for name in ("good 0", "good 1", "failed"):
+        assert isinstance(ledger.claim(identity(name), OTHER_RUN), SettledAlready)
+    assert isinstance(ledger.claim(identity("lost"), OTHER_RUN, in_doubt="hold"), Held)
+    assert [answer.body for answer in ledger.answers([identity("good 0")])] == [GOOD.body]
+    called(ledger, GOOD, "new", OTHER_RUN)
+    assert audit(ledger).faults == ()
+
+
+def test_a_target_that_holds_anything_is_refused(source: Ledger, target: sa.Engine, clock: Clock) -> None:
+    there = Ledger(target, clock=clock)
+    there.create()
+    called(there, GOOD)
+    before = contents(target)
+    with pytest.raises(ConfigurationError, match="holds rows"):
+        copy(source, target)
+    assert contents(target) == before
+
+
+def test_a_source_in_use_is_refused_unless_it_is_meant(source: Ledger, target: sa.Engine) -> None:
+    begun(source, "on its way", OTHER_RUN)
+    with pytest.raises(ConfigurationError, match="1 images are being asked for"):
+        copy(source, target)
+    assert [row.table for row in copy(source, target, even_in_use=True) if row.rows == 0] == [
+        "jdocr_decision"
+    ]
+
+
+def test_a_copy_of_a_ledger_at_work_is_one_moment_of_it(
+    source: Ledger, target: sa.Engine, clock: Clock
+) -> None:
+    """Workers write on meanwhile; what is in the copy fits together."""
+    enough = threading.Event()
+
+    def work() -> None:
+        number = 0
+        while not enough.is_set():
+            number += 1
+            called(source, GOOD, f"while copying {number}")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        copy(source, target, even_in_use=True)
+    finally:
+        enough.set()
+        worker.join()
+    assert audit(Ledger(target, clock=clock), replies=True).faults == ()
+
+
+def test_a_copy_that_is_not_what_was_read_is_given_up(source: Ledger, tmp_path: Path) -> None:
+    target = engine_for(f"sqlite:///{tmp_path / 'target.db'}")
+    schema.create(target)
+    with target.begin() as db:
+        db.exec_driver_sql(
+            "CREATE TRIGGER falsify AFTER INSERT ON jdocr_run BEGIN UPDATE jdocr_run SET dag_id = 'x'; END"
+        )
+    with pytest.raises(LedgerError, match=r"jdocr_run has 1 rows .* differ. Nothing was kept"):
+        copy(source, target)
+    assert not any(rows for table, rows in contents(target).items() if table != "jdocr_meta")
+    target.dispose()
+
+
+def test_a_backup_is_a_whole_ledger_readable_by_its_owner_alone(
+    sqlite_url: str, tmp_path: Path, clock: Clock
+) -> None:
+    path = tmp_path / "backup.db"
+    with books.opened(sqlite_url, clock) as source:
+        called(source, GOOD)
+        assert back_up(source, path) == path.stat().st_size
+        called(source, GOOD, "later")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with books.opened(f"sqlite:///{path}", clock) as restored:
+        assert audit(restored, replies=True).faults == ()
+        assert isinstance(restored.claim(identity(), OTHER_RUN), SettledAlready)
+        assert isinstance(restored.claim(identity("later"), OTHER_RUN), Claim)
+
+
+def test_a_backup_never_replaces_a_file(sqlite_url: str, tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "backup.db"
+    path.write_text("something of value")
+    with (
+        books.opened(sqlite_url, clock) as source,
+        pytest.raises(ConfigurationError, match="is there already"),
+    ):
+        back_up(source, path)
+    assert path.read_text() == "something of value"
+
+
+def test_a_server_is_backed_up_by_its_own_tools(postgres_url: str, tmp_path: Path, clock: Clock) -> None:
+    with books.opened(postgres_url, clock) as source, pytest.raises(ConfigurationError, match="pg_dump"):
+        back_up(source, tmp_path / "backup.db")
+    assert list(tmp_path.iterdir()) == []
