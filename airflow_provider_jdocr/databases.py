@@ -6,7 +6,9 @@ Here every kind has its driver by name, and what cannot work is refused with a `
 anything is opened.
 """
 
+import json
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +39,14 @@ _NOT_FOR_LIBPQ = frozenset(
         "enable_log_db_messages",
     }
 )
+
+# What a MySQL connection's extras hold for Airflow's own hook, and has no meaning here.
+_NOT_FOR_MYSQL = frozenset(
+    {"cursor", "client", "local_infile", "charset", "use_unicode", "aws_conn_id", "iam"}
+)
+_FOR_MYSQL = frozenset({"unix_socket", "ssl", "ssl_mode"})
+_SSL_KEYS = frozenset({"ca", "cert", "key", "cipher"})
+_SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ def default_ledger() -> Database:
         raise ConfigurationError(
             f"ledger_conn_id: not set, and the executor is {', '.join(sorted(configured))}. The "
             "default ledger is a "
-            "file on one machine and would not be shared by its workers. Name a PostgreSQL "
+            "file on one machine and would not be shared by its workers. Name a PostgreSQL or MySQL "
             "connection in the extra "
             "ledger_conn_id of the jdocr connection.",
             field="ledger_conn_id",
@@ -107,13 +117,7 @@ def _sqlite(connection: Connection, argument: str) -> Database:
 
 def _postgres(connection: Connection, argument: str) -> Database:
     extra = connection.extra_dejson
-    if extra.get("iam"):
-        raise ConfigurationError(
-            f"{argument}: connection {connection.conn_id!r} asks for IAM tokens, which end during a "
-            "long batch. "
-            "Use a connection with a password.",
-            field=argument,
-        )
+    _refuse_iam(connection, argument)
     url = sqlalchemy.URL.create(
         "postgresql+psycopg",
         username=connection.login or None,
@@ -127,7 +131,72 @@ def _postgres(connection: Connection, argument: str) -> Database:
     return Database(url, {**(query if isinstance(query, dict) else {}), **libpq})
 
 
+def _mysql(connection: Connection, argument: str) -> Database:
+    _refuse_iam(connection, argument)
+    extra = {name: value for name, value in connection.extra_dejson.items() if name not in _NOT_FOR_MYSQL}
+    if unknown := extra.keys() - _FOR_MYSQL:
+        raise ConfigurationError(
+            f"{argument}: connection {connection.conn_id!r} has the extra {', '.join(sorted(unknown))}; "
+            f"understood are {', '.join(sorted(_FOR_MYSQL))}. Remove it.",
+            field=argument,
+        )
+    url = sqlalchemy.URL.create(
+        "mysql+pymysql",
+        username=connection.login or None,
+        password=connection.password or None,
+        host=connection.host or None,
+        port=connection.port,
+        database=connection.schema or None,
+    )
+    socket = {"unix_socket": extra["unix_socket"]} if extra.get("unix_socket") else {}
+    try:
+        tls = _tls(extra.get("ssl") or {}, extra.get("ssl_mode"))
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{argument}: the extras ssl and ssl_mode of connection {connection.conn_id!r} cannot be used: "
+            f"{error}",
+            field=argument,
+        ) from error
+    return Database(url, {**socket, **tls})
+
+
+def _tls(given: Mapping[str, str] | str, mode: str | None) -> Mapping[str, Any]:
+    """PyMySQL's arguments for what MySQL calls its modes. A `ca` without a mode is one to be verified.
+
+    PREFERRED, the default: encrypted if the server can. It and REQUIRED verify nobody. VERIFY_CA and
+    VERIFY_IDENTITY need no `ca` where the system knows it.
+    """
+    files: Mapping[str, str] = json.loads(given) if isinstance(given, str) else given
+    if unknown := files.keys() - _SSL_KEYS:
+        raise ValueError(f"ssl understands {', '.join(sorted(_SSL_KEYS))}, not {', '.join(sorted(unknown))}")
+    mode = (mode or ("VERIFY_IDENTITY" if files else "PREFERRED")).upper()
+    if mode not in _SSL_MODES:
+        raise ValueError(f"ssl_mode is one of {', '.join(_SSL_MODES)}, not {mode}")
+    if mode in ("DISABLED", "PREFERRED"):
+        return {"ssl_disabled": True} if mode == "DISABLED" else {}
+    context = ssl.create_default_context(cafile=files.get("ca"))
+    context.check_hostname = mode == "VERIFY_IDENTITY"
+    if mode == "REQUIRED":
+        context.verify_mode = ssl.CERT_NONE
+    if "cert" in files:
+        context.load_cert_chain(files["cert"], files.get("key"))
+    if "cipher" in files:
+        context.set_ciphers(files["cipher"])
+    return {"ssl": context}
+
+
+def _refuse_iam(connection: Connection, argument: str) -> None:
+    if connection.extra_dejson.get("iam"):
+        raise ConfigurationError(
+            f"{argument}: connection {connection.conn_id!r} asks for IAM tokens, which end during a "
+            "long batch. "
+            "Use a connection with a password.",
+            field=argument,
+        )
+
+
 _KINDS: Mapping[str, Callable[[Connection, str], Database]] = {
+    "mysql": _mysql,
     "sqlite": _sqlite,
     "postgres": _postgres,
     "postgresql": _postgres,

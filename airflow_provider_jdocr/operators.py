@@ -309,7 +309,13 @@ def _manifests(value: Any) -> list[Manifest]:
             "its .output.",
             field="manifest",
         )
-    return [Manifest.from_dict(one) for one in ([value] if isinstance(value, Mapping) else value) if one]
+    try:
+        return [Manifest.from_dict(one) for one in ([value] if isinstance(value, Mapping) else value) if one]
+    except (KeyError, TypeError) as error:
+        raise ConfigurationError(
+            "manifest: this is not what a recognising task returned. Pass its .output, unchanged.",
+            field="manifest",
+        ) from error
 
 
 def _of_manifests(ledger: Ledger, manifests: Iterable[Manifest]) -> Iterator[tuple[Identity, str]]:

@@ -13,7 +13,6 @@ PACKAGE = ROOT / "airflow_provider_jdocr"
 LINE = (
     "endpoints",
     "errors",
-    "records",
     "prices",
     "account",
     "sources",

@@ -1,7 +1,11 @@
 """Engines for ledger and warehouse, and all in which the databases differ: locks, clock, upsert, errors.
 
-SQLite in WAL with immediate transactions and durable commits; PostgreSQL through psycopg 3, without anything
-that the transactions of a pooler break. What follows here is the same for whoever calls it.
+- SQLite: write-ahead log, immediate transactions, durable commits, the file its owner's alone.
+- PostgreSQL through psycopg 3, without anything that the transactions of a pooler break.
+- MySQL and MariaDB through PyMySQL: InnoDB, READ COMMITTED, strict, utf8mb4, times in UTC, whatever the
+  server's defaults are; only what both of them know.
+
+What follows here is the same for whoever calls it.
 """
 
 from __future__ import annotations
@@ -10,21 +14,27 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.sql import visitors
 
-from airflow_provider_jdocr.core.errors import ConfigurationError
+from airflow_provider_jdocr.core.client import MAX_REPLY_BYTES
+from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerUnavailable
 
 SQLITE_PATIENCE_SECONDS = 30.0
+MYSQL_PATIENCE_SECONDS = 30
+MYSQL_PACKET_BYTES = 4 * MAX_REPLY_BYTES
+"""The longest statement that a reply may need: every byte of it may take two, and a text stands beside it."""
 
-Dialect = Literal["sqlite", "postgresql"]
+Dialect = Literal["sqlite", "postgresql", "mysql"]
 DIALECTS: Mapping[str, Callable[[], sa.Dialect]] = {
     "sqlite": sqlite.dialect,
     "postgresql": postgresql.dialect,
+    "mysql": mysql.dialect,
 }
 MAY_PASS = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 """What a database that is away for a while gives rise to."""
@@ -32,31 +42,62 @@ MAY_PASS = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 # As many connections as there are threads: a paid reply must not wait for a place in a queue. The parameters
 # of a statement are no business of a traceback.
 _POOL: dict[str, Any] = {"max_overflow": -1, "hide_parameters": True}
-_ADVISORY_LOCK = 0x6A646F6372  # "jdocr"
-_INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+# A server whose machine is gone sends nothing, not even that the connection is closed.
+_POSTGRESQL_ARGUMENTS = {"prepare_threshold": None, "connect_timeout": 10, "tcp_user_timeout": 60_000}
+_MYSQL_SESSION = (
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
+    f"innodb_lock_wait_timeout = {MYSQL_PATIENCE_SECONDS}, wait_timeout = 600"
+)
+_MYSQL_ARGUMENTS: dict[str, Any] = {
+    "charset": "utf8mb4",
+    "init_command": _MYSQL_SESSION,
+    "connect_timeout": 10,
+    "read_timeout": 2 * MYSQL_PATIENCE_SECONDS,
+    "write_timeout": 2 * MYSQL_PATIENCE_SECONDS,
+}
+_SCHEMA_LOCK = 0x6A646F6372  # "jdocr"
+_SCHEMA_LOCK_SECONDS = 50
+_FORBIDDEN = frozenset({"42501", 1044, 1142})
+_LOST_RACES = frozenset({"40001", "40P01", 1205, 1213})
+_ON_CONFLICT: Mapping[str, Callable[[sa.Table], Any]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
 _CLOCKS: Mapping[str, sa.ColumnElement[float]] = {
     "sqlite": sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double),
     # Not now(): that is when the transaction began, which a wait for a lock leaves behind.
     "postgresql": sa.literal_column(
         "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)", sa.Double
     ),
+    # Nor NOW(), for the same reason.
+    "mysql": sa.literal_column("(UNIX_TIMESTAMP(SYSDATE(6)) + 0e0)", sa.Double),
 }
 
 
 def engine_for(url: str | sa.URL, **options: Any) -> sa.Engine:
-    """An engine as the ledger needs it: SQLite in WAL with immediate transactions and a durable commit, mode
-    0600; PostgreSQL through psycopg 3 without server-side prepared statements, which PgBouncer's
-    transactions break."""
+    """An engine as ledger and warehouse need it. Options are those of `create_engine`."""
     address = sa.make_url(url)
+    given = options.pop("connect_args", {})
     match address.get_backend_name():
         case "sqlite":
-            return _sqlite_engine(address, **options)
+            return _sqlite_engine(address, connect_args=given, **options)
         case "postgresql":
-            arguments = {"prepare_threshold": None} | options.pop("connect_args", {})
-            address = address.set(drivername="postgresql+psycopg")
-            return sa.create_engine(address, pool_pre_ping=True, connect_args=arguments, **(_POOL | options))
+            return _server_engine(
+                address.set(drivername="postgresql+psycopg"), _POSTGRESQL_ARGUMENTS | given, options
+            )
+        case "mysql" | "mariadb":
+            level = {"isolation_level": "READ COMMITTED"}
+            return _server_engine(
+                address.set(drivername="mysql+pymysql"), _MYSQL_ARGUMENTS | given, level | options
+            )
         case other:
             raise _not_among_ours(other)
+
+
+def _server_engine(address: sa.URL, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> sa.Engine:
+    return sa.create_engine(
+        address, pool_pre_ping=True, connect_args=dict(arguments), **(_POOL | dict(options))
+    )
 
 
 def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
@@ -112,8 +153,21 @@ def refuse_unknown(engine: sa.Engine) -> None:
         raise _not_among_ours(engine.dialect.name)
 
 
+def refuse_small_packets(db: sa.Connection, argument: str) -> None:
+    """Raises `ConfigurationError` for a MySQL that would refuse a long reply when it is too late."""
+    if db.dialect.name != "mysql":
+        return
+    found = int(db.execute(sa.text("SELECT @@session.max_allowed_packet")).scalar_one())
+    if found < MYSQL_PACKET_BYTES:
+        raise ConfigurationError(
+            f"{argument}: the database takes statements of {found} bytes (max_allowed_packet), and with a "
+            f"long reply they have up to {MYSQL_PACKET_BYTES}. Set it to that in the configuration",
+            field=argument,
+        )
+
+
 def autocommitting(engine: sa.Engine) -> sa.Engine:
-    """The engine for single statements that commit themselves."""
+    """The engine for `update_one`: where that is a single statement, it commits itself."""
     # SQLite's driver would leave immediate transactions behind it when its isolation level is touched.
     autocommit = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
     return engine.execution_options(**autocommit)
@@ -137,21 +191,58 @@ def whole(dialect: sa.Dialect, number: sa.ColumnElement[float]) -> sa.ColumnElem
 
 @contextmanager
 def schema_lock(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction in which nobody else makes tables. In SQLite any writing transaction is alone."""
-    with engine.begin() as db:
+    """A transaction in which nobody else makes tables."""
+    with _mysql_schema_lock(engine) if engine.dialect.name == "mysql" else engine.begin() as db:
         if db.dialect.name == "postgresql":
-            db.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        yield db
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+        yield db  # in SQLite every transaction that writes is alone
+
+
+@contextmanager
+def _mysql_schema_lock(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """MySQL makes tables at once and for good, so the lock is the session's, and given back after all."""
+    # Names of locks are the server's, not the database's.
+    name = sa.func.concat(f"{_SCHEMA_LOCK:x}:", sa.func.md5(sa.func.database()))
+    with engine.connect() as db:
+        if db.scalar(sa.select(sa.func.get_lock(name, _SCHEMA_LOCK_SECONDS))) != 1:
+            raise LedgerUnavailable(f"somebody else has been making tables for {_SCHEMA_LOCK_SECONDS} s")
+        try:
+            yield db
+            db.commit()
+        finally:
+            with suppress(sa.exc.DBAPIError):  # a connection that broke has let go of it
+                db.rollback()
+                db.execute(sa.select(sa.func.release_lock(name)))
 
 
 def is_forbidden(error: sa.exc.DBAPIError) -> bool:
     """Whether the database refused because its user has no right to do that."""
-    return getattr(error.orig, "sqlstate", None) == "42501"
+    return code_of(error) in _FORBIDDEN
+
+
+def lost_a_race(error: sa.exc.DBAPIError) -> bool:
+    """Whether the transaction was taken back because another was in its way: deadlock, serialization, a lock
+    that was not had in time.
+    """
+    code = code_of(error)
+    return code in _LOST_RACES or str(code).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def code_of(error: sa.exc.DBAPIError) -> str | int | None:
+    """The database's own code: MySQL's number, PostgreSQL's SQLSTATE, SQLite's name."""
+    origin: Any = error.orig
+    number = next((each for each in getattr(origin, "args", ()) if isinstance(each, int)), None)
+    return number or getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorname", None)
 
 
 def insert_absent(db: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
     """Inserts `row` unless a row with one of its unique keys is there."""
-    db.execute(_INSERT[db.dialect.name](table).on_conflict_do_nothing(), [dict(row)])
+    if db.dialect.name == "mysql":
+        # INSERT IGNORE would let pass what is wrong with a row, too.
+        key = next(iter(table.primary_key))
+        db.execute(mysql.insert(table).on_duplicate_key_update({key.name: key}), [dict(row)])
+    else:
+        db.execute(_ON_CONFLICT[db.dialect.name](table).on_conflict_do_nothing(), [dict(row)])
 
 
 def upsert(
@@ -161,21 +252,64 @@ def upsert(
     unless: Callable[[Any], sa.ColumnElement[bool]] | None = None,
 ) -> None:
     """Inserts `rows`; where the primary key is there already, sets every other column, `unless` that says of
-    the new row that it is not wanted.
+    the new row that it is not wanted. `unless` may look at one column of the old row, and binds no values.
     """
-    insert = _INSERT[db.dialect.name](table)
     keys = [column.name for column in table.primary_key]
+    names = [name for name in rows[0] if name not in keys]
+    # In the order of the keys, in which everybody locks them.
+    ordered = sorted((dict(row) for row in rows), key=lambda row: tuple(row[key] for key in keys))
+    if db.dialect.name == "mysql":
+        db.execute(_mysql_upsert(table, names, unless), ordered)
+        return
+    insert = _ON_CONFLICT[db.dialect.name](table)
     changed = insert.on_conflict_do_update(
         index_elements=keys,
-        set_={name: insert.excluded[name] for name in rows[0] if name not in keys},
+        set_={name: insert.excluded[name] for name in names},
         where=sa.not_(unless(insert.excluded)) if unless else None,
     )
-    db.execute(changed, list(rows))
+    db.execute(changed, ordered)
+
+
+def _mysql_upsert(
+    table: sa.Table, names: Sequence[str], unless: Callable[[Any], sa.ColumnElement[bool]] | None
+) -> sa.Insert:
+    insert = mysql.insert(table)
+    new = insert.inserted
+    if unless is None:
+        return insert.on_duplicate_key_update([(name, new[name]) for name in names])
+    kept = unless(new)
+    # MySQL sets one column after the other and sees what it has set, so what decides is set last.
+    decides = {
+        each.name for each in visitors.iterate(kept) if isinstance(each, sa.Column) and each.table is table
+    }
+    last = sorted(names, key=lambda name: name in decides)
+    values = [(name, sa.case((kept, table.c[name]), else_=new[name])) for name in last]
+    return insert.on_duplicate_key_update(values)
+
+
+def update_one(
+    db: sa.Connection,
+    table: sa.Table,
+    which: sa.ColumnElement[bool],
+    where: sa.ColumnElement[bool],
+    values: Mapping[str, Any],
+    wanted: Sequence[sa.ColumnElement[Any]],
+) -> sa.Row[Any] | None:
+    """Updates the row `which`, if `where` holds, and gives what is `wanted` of it then; None: it did not.
+
+    One statement where the database answers to an UPDATE; else two, between which the row is locked.
+    """
+    statement = table.update().where(which, where).values(**values)
+    if db.dialect.update_returning:
+        return db.execute(statement.returning(*wanted)).first()
+    if db.execute(statement).rowcount == 0:
+        return None
+    return db.execute(sa.select(*wanted).where(which)).one()
 
 
 def _not_among_ours(name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the ledger runs on {' and '.join(sorted(DIALECTS))}; {name} is not among them. "
+        f"the ledger runs on {', '.join(sorted(DIALECTS))} and mariadb; {name} is not among them. "
         "Point ledger_conn_id at one of those.",
         field="ledger_conn_id",
     )

@@ -338,21 +338,25 @@ class Ledger:
             )
 
     def take_slot(self, account: Account) -> rate.Slot | rate.Queued:
-        """Reserves the account's next send, as `rate.take_slot` says. One autocommitted UPDATE."""
+        """Reserves the account's next send, as `rate.take_slot` says: one UPDATE, committed at once."""
         self._ensure_account(account)
         with self._slots.begin() as db:
             now, columns = self._clock_expression(), schema.account.c
             ahead = columns.next_slot_at - now
             stale = (ahead < 0.0) | (ahead > rate.longest_queue_seconds(account.qps))
             interval = rate.nominal_seconds(account.qps) / columns.factor
-            taken = db.execute(
-                schema.account.update()
-                .where(_is_account(account), stale | (ahead <= rate.HORIZON_SECONDS))
-                .values(next_slot_at=sa.case((stale, now), else_=columns.next_slot_at) + interval)
-                .returning((columns.next_slot_at - interval).label("starts_at"), now.label("now"))
-            ).first()
+            taken = engines.update_one(
+                db,
+                schema.account,
+                which=_is_account(account),
+                where=stale | (ahead <= rate.HORIZON_SECONDS),
+                values={"next_slot_at": sa.case((stale, now), else_=columns.next_slot_at) + interval},
+                wanted=[(columns.next_slot_at - interval).label("starts_at"), now.label("now")],
+            )
             if taken:
-                return rate.Slot(taken.now, max(0.0, taken.starts_at - taken.now))
+                # Where the answer is another statement, a slot that was free then has begun by now.
+                granted_at = min(taken.now, taken.starts_at)
+                return rate.Slot(granted_at, max(0.0, taken.starts_at - taken.now))
             return rate.queued(float(db.execute(sa.select(ahead).where(_is_account(account))).scalar_one()))
 
     def begin(
@@ -566,11 +570,13 @@ class Ledger:
         )
 
     def _locked_recognition(self, db: sa.Connection, identity: Identity) -> Recognition:
-        row = asdict(identity) | {"state": State.IDLE, "lease_until": 0.0, "doubts": 0}
-        engines.insert_absent(db, schema.recognition, row)
         columns = schema.recognition.c
         where = sa.and_(*(columns[name] == value for name, value in asdict(identity).items()))
         found = self._locked(db, where)
+        if found is None:
+            row = asdict(identity) | {"state": State.IDLE, "lease_until": 0.0, "doubts": 0}
+            engines.insert_absent(db, schema.recognition, row)
+            found = self._locked(db, where)
         assert found is not None  # noqa: S101  it was there or has just been inserted
         return found
 
@@ -699,9 +705,12 @@ def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, *, was_dou
 
 def _tells_less(new: Any) -> sa.ColumnElement[bool]:
     """Whether an outcome only waits where an earlier try of the same task knows what became of the input."""
-    old = schema.outcome.c.outcome
-    known = sa.or_(*(old == outcome for outcome in ("recognised", "reused", "failed")))
-    return sa.and_(new.outcome == "waiting", known)
+    known = schema.outcome.c.outcome.in_(_as_sql("recognised", "reused", "failed"))
+    return sa.and_(new.outcome.in_(_as_sql("waiting")), known)
+
+
+def _as_sql(*words: str) -> list[sa.ColumnElement[str]]:
+    return [sa.literal_column(f"'{word}'", sa.String) for word in words]
 
 
 # As many connections as there are threads: a paid reply must not wait for a place in a queue. The parameters

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
@@ -29,15 +30,18 @@ _NEW_IN_2 = {"since": 2}
 metadata = sa.MetaData()
 _moment = sa.Double
 _digest = sa.String(64)
+# MySQL's TEXT and BLOB end at 64 KB.
+_text = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+_bytes = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
 
 meta = sa.Table(
-    "jdocr_meta", metadata, sa.Column("name", sa.String(50), primary_key=True), sa.Column("value", sa.Text)
+    "jdocr_meta", metadata, sa.Column("name", sa.String(50), primary_key=True), sa.Column("value", _text)
 )
 source = sa.Table(
     "jdocr_source",
     metadata,
     sa.Column("uri_digest", _digest, primary_key=True),
-    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("uri", _text, nullable=False),
     sa.Column("stamp", _digest, nullable=False, comment="of etag, version, size and modification time"),
     sa.Column("sha256", _digest, nullable=False),
     sa.Column("seen_at", _moment, nullable=False),
@@ -67,9 +71,9 @@ run = sa.Table(
     "jdocr_run",
     metadata,
     sa.Column("digest", _digest, primary_key=True),
-    sa.Column("dag_id", sa.Text, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("task_id", sa.Text, nullable=False),
+    sa.Column("dag_id", _text, nullable=False),
+    sa.Column("run_id", _text, nullable=False),
+    sa.Column("task_id", _text, nullable=False),
     sa.Column("map_index", sa.Integer, nullable=False),
     sa.Column("started_at", _moment, nullable=False),
 )
@@ -107,11 +111,11 @@ attempt = sa.Table(
     sa.Column("verdict", sa.String(30)),
     sa.Column("layer", sa.String(30)),
     sa.Column("code", sa.String(100)),
-    sa.Column("message", sa.Text),
+    sa.Column("message", _text),
     sa.Column("charged", sa.Boolean, comment="NULL: nobody said"),
     sa.Column("request_id", sa.String(200)),
     sa.Column("http_status", sa.Integer),
-    sa.Column("reply", sa.LargeBinary, comment="the body as received, zlib-compressed"),
+    sa.Column("reply", _bytes, comment="the body as received, zlib-compressed"),
     sa.Column("sent_sha256", _digest, nullable=False, comment="of the picture that was sent"),
     sa.Index("jdocr_attempt_in_flight", "service", "endpoint", "fingerprint", "state"),
     sa.Index("jdocr_attempt_started_at", "started_at", info=_NEW_IN_2),
@@ -122,13 +126,13 @@ outcome = sa.Table(
     sa.Column("run_digest", _digest, primary_key=True),
     sa.Column("uri_digest", _digest, primary_key=True),
     sa.Column("page", sa.Integer, primary_key=True),
-    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("uri", _text, nullable=False),
     sa.Column("service", sa.String(255), nullable=False),
     sa.Column("endpoint", sa.String(50), nullable=False),
     sa.Column("sha256", _digest),
     sa.Column("outcome", sa.String(12), nullable=False),
     sa.Column("code", sa.String(100)),
-    sa.Column("message", sa.Text),
+    sa.Column("message", _text),
     sa.Column("at", _moment, nullable=False),
     sa.Index("jdocr_outcome_sha256", "sha256", "run_digest", info=_NEW_IN_2),
     sa.Index("jdocr_outcome_at", "at", info=_NEW_IN_2),
@@ -148,6 +152,10 @@ decision = sa.Table(
     info=_NEW_IN_2,
 )
 
+for _table in metadata.tables.values():
+    # Keys are compared byte by byte, as everywhere else.
+    _table.dialect_kwargs.update(mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate="utf8mb4_bin")
+
 
 def create(engine: sa.Engine) -> None:
     """Creates the tables, or upgrades those of an older version, under a lock.
@@ -156,6 +164,7 @@ def create(engine: sa.Engine) -> None:
     version made them, or when this user may not make them; then it says who prints the statements.
     """
     with engines.reading(engine) as db:
+        engines.refuse_small_packets(db, "ledger_conn_id")
         found = _found_version(db)
     if found == SCHEMA_VERSION:
         return

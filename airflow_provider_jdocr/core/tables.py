@@ -9,7 +9,7 @@ comparisons want a ``CAST``. JSON is JSONB in PostgreSQL, elsewhere text with Ch
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -139,14 +139,39 @@ class Tables:
         sa.Index(f"{prefix}invoices_issue_date", self.invoices.c.issue_date)
         sa.Index(f"{prefix}invoices_review_status", self.invoices.c.review_status)
 
-    def statements(self, *, if_not_exists: bool = False) -> Iterator[CreateTable | CreateIndex]:
-        for table in (self.documents, self.invoices, self.lines, self.findings, self.meta):
-            yield CreateTable(table, if_not_exists=if_not_exists)
-            for index in sorted(table.indexes, key=lambda each: str(each.name)):
-                yield CreateIndex(index, if_not_exists=if_not_exists)
+    def statements(self) -> Iterator[CreateTable | CreateIndex]:
+        for table in self._in_order():
+            yield CreateTable(table)
+            yield from map(CreateIndex, _indexes(table))
+
+    def create(self, db: sa.Connection) -> None:
+        """Creates what is missing; the one of them that says it is all there comes last."""
+        for table in self._in_order():
+            table.create(db, checkfirst=True)
+            for index in _indexes(table):
+                index.create(db, checkfirst=True)
+
+    def _in_order(self) -> tuple[sa.Table, ...]:
+        return (self.documents, self.invoices, self.lines, self.findings, self.meta)
 
     def _table(self, name: str, *columns: sa.schema.SchemaItem) -> sa.Table:
-        return sa.Table(sa.sql.quoted_name(self.prefix + name, quote=True), self._metadata, *columns)
+        return sa.Table(
+            sa.sql.quoted_name(self.prefix + name, quote=True),
+            self._metadata,
+            *columns,
+            # Keys are compared byte by byte, as everywhere else.
+            mysql_engine="InnoDB",
+            mysql_charset="utf8mb4",
+            mysql_collate="utf8mb4_bin",
+        )
+
+
+def _indexes(table: sa.Table) -> Sequence[sa.Index]:
+    return sorted(table.indexes, key=lambda each: str(each.name))
+
+
+# MySQL's TEXT ends at 64 KB.
+_text = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
 
 
 def _key(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
@@ -168,7 +193,7 @@ def _exact(number: Number) -> Exact:
 
 def _value(name: str, numbers: Mapping[str, Number]) -> sa.Column[Any]:
     kinds: dict[str, Any] = {"issue_date": sa.Date(), "stamp": sa.Boolean()}
-    return _may_be_null(name, _exact(numbers[name]) if name in numbers else kinds.get(name, sa.Text()))
+    return _may_be_null(name, _exact(numbers[name]) if name in numbers else kinds.get(name, _text))
 
 
 def _header() -> list[sa.Column[Any]]:
@@ -180,7 +205,7 @@ def _review() -> list[sa.Column[Any]]:
         _set("review_status", sa.String(16)),
         _may_be_null("reviewed_at", Moment()),
         _may_be_null("reviewed_by", sa.String(255)),
-        _may_be_null("review_note", sa.Text()),
+        _may_be_null("review_note", _text),
         _set("first_loaded_at", Moment()),
         _set("loaded_at", Moment()),
     ]
@@ -194,8 +219,8 @@ def _document_columns() -> list[sa.Column[Any]]:
         _set("sha256", sa.String(64)),
         _set("page", sa.Integer),
         _set("state", sa.String(16)),
-        _set("answer_code", sa.Text()),
-        _set("answer_message", sa.Text()),
+        _set("answer_code", _text),
+        _set("answer_message", _text),
         _set("http_status", sa.Integer),
         _set("answer_id", sa.String(64)),
         _set("answered_at", Moment()),
@@ -239,7 +264,7 @@ def _finding_columns() -> list[sa.Column[Any]]:
         _key("position", sa.Integer, autoincrement=False),
         _set("code", sa.String(64)),
         _set("severity", sa.String(16)),
-        _set("fields", sa.Text()),
-        _set("message", sa.Text()),
-        *(_may_be_null(name, sa.Text()) for name in ("found", "expected", "proposal")),
+        _set("fields", _text),
+        _set("message", _text),
+        *(_may_be_null(name, _text) for name in ("found", "expected", "proposal")),
     ]

@@ -26,8 +26,9 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
+from airflow_provider_jdocr.core import engines
 from airflow_provider_jdocr.core.checks import Finding
 from airflow_provider_jdocr.core.documents import (
     CONFLICTING_DOCUMENT,
@@ -114,13 +115,9 @@ class Warehouse:
         """Creates the tables, under a lock. Where they are there already, no right to create is asked for."""
         if self._found_version() is not None:
             return
-        with _translated(self.tables), self._writing.begin() as db:
-            if db.dialect.name == "postgresql":
-                db.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-            for statement in self.tables.statements(if_not_exists=True):
-                db.execute(statement)
-            meta = {"id": 1, "schema_version": SCHEMA_VERSION}
-            db.execute(_INSERT[db.dialect.name](self.tables.meta).on_conflict_do_nothing(), [meta])
+        with _translated(self.tables), engines.schema_lock(self._writing) as db:
+            self.tables.create(db)
+            engines.insert_absent(db, self.tables.meta, {"id": 1, "schema_version": SCHEMA_VERSION})
         self._found_version()
 
     def ddl(self) -> str:
@@ -176,13 +173,14 @@ class Warehouse:
 
     def _found_version(self) -> int | None:
         with _translated(self.tables), self._reading() as db:
+            engines.refuse_small_packets(db, "warehouse_conn_id")
             meta = self.tables.meta
             if not sa.inspect(db).has_table(meta.name, schema=meta.schema):
                 return None
             return _checked_version(self.tables, db)
 
     def _reading(self) -> sa.Connection:
-        return self._engine.connect().execution_options(jdocr_reading=True)
+        return engines.reading(self._engine)
 
     def _in_transaction(self, work: Callable[[sa.Connection], _Result]) -> _Result:
         """Runs `work` under the warehouse's lock, again where another session got in its way."""
@@ -388,24 +386,28 @@ class _Chunk:
         """Inserts; where the key is there, sets what is given, unless a person reviewed the row meanwhile."""
         if not rows:
             return
-        insert = _INSERT[self._db.dialect.name](table)
+        if self._db.dialect.name != "postgresql":
+            engines.upsert(self._db, table, rows, unless=lambda _: table.c.reviewed_at.is_not(None))
+            return
+        insert = self._postgresql_insert(table, rows)
         keys = [column.name for column in table.primary_key]
         changed = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-        options: dict[str, Any] = {"set_": changed, "where": table.c.reviewed_at.is_(None)}
-        self._write(insert, rows, lambda each: each.on_conflict_do_update(index_elements=keys, **options))
+        unreviewed = table.c.reviewed_at.is_(None)
+        upsert = insert.on_conflict_do_update(index_elements=keys, set_=changed, where=unreviewed)
+        self._db.execute(upsert, _as_json(rows))
 
     def _insert(self, table: sa.Table, rows: Sequence[_Row]) -> None:
-        if rows:
-            self._write(_INSERT[self._db.dialect.name](table), rows, lambda each: each)
-
-    def _write(self, insert: Any, rows: Sequence[_Row], finish: Callable[[Any], Any]) -> None:
-        """One statement for all rows. PostgreSQL gets them as one value: planned once, nothing prepared."""
-        if self._db.dialect.name != "postgresql":
-            self._db.execute(finish(insert), list(rows))
+        if not rows:
             return
+        if self._db.dialect.name == "postgresql":
+            self._db.execute(self._postgresql_insert(table, rows), _as_json(rows))
+        else:
+            self._db.execute(table.insert(), list(rows))
+
+    def _postgresql_insert(self, table: sa.Table, rows: Sequence[_Row]) -> postgresql.Insert:
+        """One statement for all rows, which are one value of it: planned once, nothing prepared."""
         names = list(rows[0])
-        statement = finish(insert.from_select(names, _given_as_json(insert.table, names)))
-        self._db.execute(statement, {"rows": json.dumps(list(rows), ensure_ascii=False, default=str)})
+        return postgresql.insert(table).from_select(names, _given_as_json(table, names))
 
     def _report(self, fresh: Mapping[str, Rows], *, inserted: int, updated: int, removed: int) -> LoadReport:
         written = list(fresh.values())
@@ -424,6 +426,10 @@ class _Chunk:
             failed=len(written) - len(read),
             unparsed=sum(rows.document["state"] == "unparsed" for rows in written),
         )
+
+
+def _as_json(rows: Sequence[_Row]) -> dict[str, str]:
+    return {"rows": json.dumps(list(rows), ensure_ascii=False, default=str)}
 
 
 def _given_as_json(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
@@ -491,15 +497,13 @@ _MERGED_COLUMNS = (
     *("doubtful", "review_status", "reviewed_at", "first_loaded_at"),
     *HEADER,
 )
-_ADVISORY_LOCK = 0x6A646F6377  # "jdocw"
-_INSERT: Mapping[str, Callable[[sa.Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def _validate(engine: sa.Engine, schema: str | None, prefix: str) -> None:
-    if engine.dialect.name not in _INSERT:
+    if engine.dialect.name not in engines.DIALECTS:
         raise ConfigurationError(
-            f"the warehouse runs on {' and '.join(sorted(_INSERT))}; {engine.dialect.name} is neither. "
-            "Load into one of those.",
+            f"the warehouse runs on {', '.join(sorted(engines.DIALECTS))}; {engine.dialect.name} is none of "
+            "them. Load into one of those.",
             field="warehouse_conn_id",
         )
     for field, value, rule in (("prefix", prefix, _PREFIX), ("schema", schema, _SCHEMA)):
@@ -550,9 +554,7 @@ def _warehouse_error(tables: Tables, error: sa.exc.DBAPIError) -> WarehouseError
 
 def _may_be_repeated(error: sa.exc.DBAPIError) -> bool:
     """Lost a race that the next try may win: unique key, deadlock, serialization, a locked SQLite file."""
-    state = getattr(error.orig, "sqlstate", None)
-    locked = getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-    return isinstance(error, sa.exc.IntegrityError) or state in ("40001", "40P01") or locked
+    return isinstance(error, sa.exc.IntegrityError) or engines.lost_a_race(error)
 
 
 def _parts(values: Collection[str]) -> Iterator[list[str]]:

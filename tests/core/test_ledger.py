@@ -1,4 +1,4 @@
-"""The ledger's laws, each on SQLite and on PostgreSQL."""
+"""The ledger's laws, each on SQLite, PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -449,7 +449,7 @@ def test_no_secret_and_no_picture_is_in_any_row(ledger: Ledger, engine: sa.Engin
     asked(ledger, GOOD)
     with engine.connect() as db:
         for table in sa.inspect(db).get_table_names():
-            text = repr(db.execute(sa.text(f'SELECT * FROM "{table}"')).all())  # noqa: S608
+            text = repr(db.execute(sa.text(f"SELECT * FROM {table}")).all())  # noqa: S608
             assert "secret" not in text
             assert "'key'" not in text
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.schema import CreateSchema, DropSchema
 
 from airflow_provider_jdocr.core.checks import Finding, Severity
 from airflow_provider_jdocr.core.documents import Document, invoice_key
@@ -807,7 +808,8 @@ def test_the_printed_statements_make_the_same_warehouse(engine: sa.Engine) -> No
     warehouse.create()
     warehouse.load([document("a")])
     assert len(rows(warehouse, engine, "invoices")) == 1
-    assert 'CREATE TABLE "Fin_documents"' in warehouse.ddl()
+    quoted = engine.dialect.identifier_preparer.quote_identifier("Fin_documents")
+    assert f"CREATE TABLE {quoted}" in warehouse.ddl()
 
 
 def test_two_warehouses_of_one_database_know_nothing_of_each_other(engine: sa.Engine) -> None:
@@ -819,15 +821,22 @@ def test_two_warehouses_of_one_database_know_nothing_of_each_other(engine: sa.En
     assert other.missing({identity("a"): "a-1"}, "1.1") == [identity("a")]
 
 
-def test_a_schema_of_ones_own(postgres: sa.Engine) -> None:
-    with postgres.begin() as db:
-        db.execute(sa.text('CREATE SCHEMA "Finance"'))
-    warehouse = Warehouse(postgres, schema="Finance")
+@pytest.mark.parametrize("name", ["Finance", "order", "a$b"], ids=["case", "reserved", "dollar"])
+@pytest.mark.parametrize("kind", ["postgres_url", "mariadb_url"])
+def test_a_schema_of_ones_own(kind: str, name: str, request: pytest.FixtureRequest) -> None:
+    """By whatever name, as long as it is one; in MySQL a schema is a database."""
+    engine = engine_for(request.getfixturevalue(kind))
+    with engine.begin() as db:
+        db.execute(CreateSchema(name))
+    warehouse = Warehouse(engine, schema=name)
     warehouse.create()
     warehouse.create()
     warehouse.load([document("a")])
-    with postgres.connect() as db:
-        assert db.scalar(sa.text('SELECT number FROM "Finance".jdocr_invoices')) == NUMBER
+    with engine.begin() as db:
+        found = sa.table("jdocr_invoices", sa.column("number"), schema=name)
+        assert db.scalar(sa.select(found.c.number)) == NUMBER
+        db.execute(DropSchema(name, cascade=engine.dialect.name == "postgresql"))
+    engine.dispose()
 
 
 @pytest.mark.parametrize("version", [0, 99])
@@ -861,6 +870,6 @@ def test_a_schema_that_is_no_name_is_refused(engine: sa.Engine) -> None:
 
 
 def test_another_database_is_refused_before_anything_is_written() -> None:
-    engine = sa.create_mock_engine("mysql+pymysql://", executor=lambda *_: None)
-    with pytest.raises(ConfigurationError, match="mysql"):
+    engine = sa.create_mock_engine("oracle+oracledb://", executor=lambda *_: None)
+    with pytest.raises(ConfigurationError, match="oracle is none of them"):
         Warehouse(engine)  # type: ignore[arg-type]
