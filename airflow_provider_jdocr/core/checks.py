@@ -144,11 +144,12 @@ def _finding(
     expected: object = None,
     proposal: object = None,
 ) -> Finding:
-    texts = [None if value is None else str(value)[:_LONGEST_TEXT] for value in (found, expected, proposal)]
-    return Finding(code, CHECKS[code].severity, fields, message, *texts)
+    texts = [None if value is None else str(value)[:LONGEST_TEXT] for value in (found, expected, proposal)]
+    return Finding(code, CHECKS[code].severity, fields, message[:LONGEST_TEXT], *texts)
 
 
-_LONGEST_TEXT = 500  # the whole of it is in the invoice's evidence
+LONGEST_TEXT = 500
+"""Characters of each text of a finding; the whole of it is in the invoice's evidence."""
 
 
 def _is_no_invoice(invoice: Invoice) -> bool:

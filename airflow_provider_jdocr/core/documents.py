@@ -19,7 +19,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_jdocr.core.checks import Finding, Severity, reading_version, review_status
+from airflow_provider_jdocr.core.checks import (
+    LONGEST_TEXT,
+    Finding,
+    Severity,
+    reading_version,
+    review_status,
+)
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, Line
 
@@ -48,6 +54,9 @@ MONEY = Number(18, 2, digits=15)
 RATE = Number(5, 4, digits=5)
 QUANTITY = Number(18, 8, digits=18, rounds=True)
 UNIT_PRICE = Number(24, 12, digits=24, rounds=True)
+
+LONGEST_VALUE = 10_000
+"""Characters that a column of text takes: no invoice prints as many, and MySQL's TEXT holds them."""
 
 HEADER_NUMBERS: Mapping[str, Number] = MappingProxyType(
     {"amount": MONEY, "tax": MONEY, "total": MONEY, "tax_rate": RATE}
@@ -130,7 +139,8 @@ def invoice_key(code: str | None, number: str | None) -> str | None:
 
 
 def finding(code: str, message: str, names: tuple[str, ...] = (), **values: str | None) -> Finding:
-    return Finding(code, LOADING_FINDINGS[code][0], names, message, **values)
+    texts = {name: text and text[:LONGEST_TEXT] for name, text in values.items()}
+    return Finding(code, LOADING_FINDINGS[code][0], names, message, **texts)
 
 
 def rows_of(document: Document) -> Rows:
@@ -258,13 +268,21 @@ def _values(
         if value is None:
             pass
         elif isinstance(value, str):
-            # str() makes an ordinary text of an enumeration's member, which not every driver takes.
-            value = _text(str(value))
+            value, found = _bounded(value, where + name)
+            findings += found
         elif isinstance(value, Decimal):
             value, found = _fitted(value, numbers[name], where + name)
             findings += found
         values[name] = value
     return values, findings
+
+
+def _bounded(value: str, name: str) -> tuple[str | None, list[Finding]]:
+    if len(value) > LONGEST_VALUE:
+        message = f"{name} has {len(value)} characters, more than {LONGEST_VALUE}: left empty"
+        return None, [finding(VALUE_NOT_STORABLE, message, (name,), found=_text(value))]
+    # str() makes an ordinary text of an enumeration's member, which not every driver takes.
+    return _text(str(value)), []
 
 
 def _fitted(value: Decimal, number: Number, name: str) -> tuple[Decimal | None, list[Finding]]:

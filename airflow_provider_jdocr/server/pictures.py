@@ -16,6 +16,7 @@ ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 Reason = Literal["no_body", "empty", "format", "too_large", "unreadable", "program"]
 
 _DATA_URI = re.compile(rb"data:image/[a-z.+-]+;base64,", re.IGNORECASE)
+_MOST_SCANS = 200  # of a JPEG: each goes over all pixels, for a few bytes; a sound one has ten or so
 _SIGNATURES = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"BM", "bmp"))
 
 
@@ -37,6 +38,8 @@ def open_picture(body: bytes, encoding: Encoding, endpoint: Endpoint) -> Picture
     if len(content) >= endpoint.max_bytes:
         return "too_large"
     found = format_of(content)
+    if found == "jpeg" and content.count(b"\xff\xda") > _MOST_SCANS:
+        return "unreadable"
     return Picture(content, found) if found in endpoint.formats else "format"
 
 

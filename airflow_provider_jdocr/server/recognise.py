@@ -178,12 +178,20 @@ def _opened(picture: bytes) -> Image.Image:
 
 def _pixels(image: Image.Image) -> "Pixels":
     """Blue, green, red, as rapidocr expects; what is transparent becomes white paper."""
-    image = ImageOps.exif_transpose(image)
+    image = _as_held(image)
     if image.has_transparency_data:
         clear = image.convert("RGBA")
         image = Image.new("RGBA", clear.size, "white")
         image.alpha_composite(clear)
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+
+
+def _as_held(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; where those are broken, as it lies."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001  the reader of EXIF raises whatever it likes, and the pixels are sound
+        return image
 
 
 # --- seals and codes: what the colour and the pattern tell ---

@@ -80,6 +80,13 @@ def sample(name: str) -> Invoice:
 # ── the samples of both descriptions, and what is right ──
 
 
+def test_a_finding_is_short_however_long_the_text_that_it_is_about() -> None:
+    """A reply may hold megabytes, a database's text column 64 kilobytes."""
+    invoice = replace(GOOD, kind=InvoiceKind.OTHER, kind_text="x" * 70_000)
+    finding = the("KIND_UNKNOWN", check(invoice, today=TODAY))
+    assert (len(finding.message), len(finding.found or "")) == (500, 500)
+
+
 def test_the_flat_sample_is_flagged_because_its_amount_and_tax_are_swapped() -> None:
     findings = check(sample("ocr_invoice.seed.json"), today=TODAY)
     assert [finding.code for finding in findings] == ["AMOUNT_TAX_SWAPPED"]

@@ -572,6 +572,26 @@ def test_money_that_no_column_can_hold_is_left_empty_and_named(
     assert (found["code"], found["fields"], found["found"]) == ("VALUE_NOT_STORABLE", "total", value)
 
 
+def test_a_text_that_no_invoice_prints_is_left_empty_and_named(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    """MySQL's TEXT holds 65 535 bytes, and one answer must not keep a chunk of others from being loaded."""
+    longest, longer = "票" * 10_000, "x" * 10_001
+    evidence = {"remarks": FieldEvidence(longer, "k", None, None)}
+    line = Line(1, name=longer, unit=longest)
+    warehouse.load(
+        [document("a", replace(INVOICE, remarks=longer, payee=longest, evidence=evidence, lines=(line,)))]
+    )
+    found = row(warehouse, engine, "documents")
+    assert (found["remarks"], found["payee"]) == (None, longest)
+    assert found["evidence"]["remarks"]["text"] == longer
+    assert (row(warehouse, engine, "lines")["name"], row(warehouse, engine, "lines")["unit"]) == (None, longest)
+    findings = rows(warehouse, engine, "findings")
+    assert {(each["code"], each["fields"], each["found"]) for each in findings} == {
+        ("VALUE_NOT_STORABLE", name, longer[:500]) for name in ("remarks", "lines.1.name")
+    }
+
+
 def test_a_unit_price_with_more_decimals_than_its_column_is_rounded_and_named_and_blocks_nothing(
     warehouse: Warehouse, engine: sa.Engine
 ) -> None:

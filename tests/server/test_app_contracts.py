@@ -139,3 +139,10 @@ def test_a_file_of_the_size_limit_is_too_large(endpoint: Endpoint) -> None:
     largest = JPEG + bytes(endpoint.max_bytes - 1 - len(JPEG))
     assert isinstance(open_picture(largest, "raw", endpoint), Picture)
     assert open_picture(largest + b"x", "raw", endpoint) == "too_large"
+
+
+def test_a_jpeg_of_a_thousand_scans_is_not_decoded() -> None:
+    """Each scan goes over all pixels again, for a few bytes of the file."""
+    endpoint = ENDPOINTS["ocr_invoice"]
+    assert isinstance(open_picture(JPEG + b"\xff\xda" * 200, "raw", endpoint), Picture)
+    assert open_picture(JPEG + b"\xff\xda" * 201, "raw", endpoint) == "unreadable"

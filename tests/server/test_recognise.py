@@ -149,6 +149,13 @@ def test_half_a_picture_is_unreadable() -> None:
         OcrEngine().read(whole[: len(whole) // 2])
 
 
+def test_a_picture_with_broken_exif_data_is_read_as_it_lies(engine: OcrEngine) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (400, 300), "white").save(out, "PNG", exif=b"no TIFF header")
+    reading = engine.read(out.getvalue())
+    assert (reading.type, reading.width, reading.height) == ("other", 400, 300)
+
+
 @pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: str(truth["file"]))
 def test_the_stub_answers_the_truth_inside_the_picture(truth: dict[str, Any]) -> None:
     reading = StubEngine().read((PICTURES / truth["file"]).read_bytes())
