@@ -11,11 +11,12 @@ URIs are the storage's own keys behind scheme and bucket, never encoded: `#`, `?
 themselves.
 """
 
+import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
@@ -25,6 +26,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
 from airflow_provider_jdocr.core.sources import Images, Missing, Source, Storage, split, validate_images
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
+
+_Entry = TypeVar("_Entry")
 
 # What a picture is worth waiting for: the defaults of botocore wait up to five minutes for a dead endpoint.
 _S3_DEFAULTS = Config(
@@ -85,18 +88,12 @@ class LocalStorage:
         folder = prefix[: prefix.rindex("/") + 1]
         if not Path(_local_path(folder)).is_dir():
             raise ConfigurationError(f"images: {folder} is no folder on this machine. Correct the path.")
-        yield from self._walk(folder, prefix, after, until)
-
-    def _walk(self, folder: str, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
-        for key, entry in _entries(folder):
-            if until is not None and key > until:
-                return
-            if key.endswith("/"):
-                inside = key.startswith(prefix) or prefix.startswith(key)
-                if inside and not _wholly_before(key, after):
-                    yield from self._walk(key, prefix, after, until)
-            elif key.startswith(prefix) and (after is None or key > after):
-                yield _local_source(key, entry.stat())
+        for key, entry in _files(_entries, prefix, after, until):
+            try:
+                found = entry.stat()
+            except FileNotFoundError:  # moved away since its folder was listed
+                continue
+            yield _local_source(key, found)
 
     def stat(self, uri: str) -> Source | Missing:
         path = Path(_local_path(uri))
@@ -130,15 +127,20 @@ class S3Storage:
         while True:
             with _s3_errors(prefix):
                 page = self._client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, **more)
-            for found in page.get("Contents", ()):
-                uri = f"s3://{bucket}/{found['Key']}"
+                found = [(f"s3://{bucket}/{one['Key']}", one) for one in page.get("Contents", ())]
+                next_page = (
+                    {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else {}
+                )
+            for uri, one in found:
                 if until is not None and uri > until:
                     return
                 if not uri.endswith("/"):
-                    yield _s3_source(uri, found["Size"], found)
-            if not page.get("IsTruncated"):
+                    yield _s3_source(uri, one.get("Size"), one)
+            if not next_page:
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            if next_page == more:
+                raise StorageError(f"{prefix}: S3 answers with the same page again and again", uri=prefix)
+            more = next_page
 
     def stat(self, uri: str) -> Source | Missing:
         bucket, key = _bucket_and_key(uri)
@@ -149,7 +151,7 @@ class S3Storage:
             with _s3_errors(uri):
                 self._require_bucket(bucket)
             return Missing(uri, "MISSING", "no such object in the bucket")
-        return _s3_source(uri, found["ContentLength"], found)
+        return _s3_source(uri, found.get("ContentLength"), found)
 
     def read(self, uri: str) -> bytes:
         bucket, key = _bucket_and_key(uri)
@@ -176,18 +178,8 @@ class FileSystemStorage:
 
     def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
         self._fs.invalidate_cache()  # a listing that was cached hides what was overwritten since
-        yield from self._walk(prefix[: prefix.rindex("/") + 1], prefix, after, until)
-
-    def _walk(self, folder: str, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
-        for key, info in self._entries(folder):
-            if until is not None and key > until:
-                return
-            if key.endswith("/"):
-                inside = key.startswith(prefix) or prefix.startswith(key)
-                if inside and not _wholly_before(key, after):
-                    yield from self._walk(key, prefix, after, until)
-            elif key.startswith(prefix) and (after is None or key > after):
-                yield _file_system_source(key, info)
+        for key, info in _files(self._entries, prefix, after, until):
+            yield _file_system_source(key, info)
 
     def _path(self, uri: str) -> str:
         # fsspec's own way from a URI to a path; Airflow's path objects cut it at # and ?.
@@ -334,9 +326,34 @@ def _entries(folder: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
 
 
 def _entry_key(folder: str, entry: os.DirEntry[str]) -> str:
+    """Nothing for what is neither file nor folder, a link that leads nowhere or to itself among them."""
     if entry.is_dir(follow_symlinks=False):
         return f"{folder}{entry.name}/"
-    return f"{folder}{entry.name}" if entry.is_file() else ""
+    try:
+        return f"{folder}{entry.name}" if entry.is_file() else ""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return ""
+        raise
+
+
+def _files(
+    entries: Callable[[str], Sequence[tuple[str, _Entry]]], prefix: str, after: str | None, until: str | None
+) -> Iterator[tuple[str, _Entry]]:
+    """The files of a tree in key order, one folder's entries after another's. Folders may lie deep."""
+    open_folders = [iter(entries(prefix[: prefix.rindex("/") + 1]))]
+    while open_folders:
+        key, entry = next(open_folders[-1], (None, None))
+        if key is None or entry is None:
+            open_folders.pop()
+        elif until is not None and key > until:
+            return
+        elif key.endswith("/"):
+            inside = key.startswith(prefix) or prefix.startswith(key)
+            if inside and not _wholly_before(key, after):
+                open_folders.append(iter(entries(key)))
+        elif key.startswith(prefix) and (after is None or key > after):
+            yield key, entry
 
 
 def _wholly_before(folder: str, after: str | None) -> bool:
@@ -355,14 +372,14 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _s3_source(uri: str, size: int, found: Mapping[str, Any]) -> Source:
-    version = found.get("VersionId")
+def _s3_source(uri: str, size: int | None, found: Mapping[str, Any]) -> Source:
+    version, modified = found.get("VersionId"), found.get("LastModified")
     return Source(
         uri,
         size,
-        found["ETag"].strip('"'),
+        found.get("ETag", "").strip('"') or None,
         None if version in (None, "null") else version,
-        found["LastModified"].timestamp(),
+        modified.timestamp() if modified else None,
     )
 
 
@@ -388,6 +405,8 @@ def _s3_errors(uri: str) -> Iterator[None]:
     """Botocore's errors in our terms: what only a person can put right is a configuration error."""
     try:
         yield
+    except ConfigurationError:
+        raise
     except ClientError as error:
         code = _s3_code(error)
         if code in ("404", "NoSuchKey"):
@@ -399,6 +418,8 @@ def _s3_errors(uri: str) -> Iterator[None]:
         raise ConfigurationError(_s3_refusal(uri, str(error))) from error
     except BotoCoreError as error:
         raise StorageError(f"{uri}: {type(error).__name__} while talking to S3", uri=uri) from error
+    except Exception as error:  # what botocore makes of an answer that is not S3's
+        raise StorageError(f"{uri}: S3's answer makes no sense ({type(error).__name__})", uri=uri) from error
 
 
 def _s3_code(error: ClientError) -> str:

@@ -28,6 +28,7 @@ from airflow_provider_jdocr.core.checks import (
 )
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, Line
+from airflow_provider_jdocr.core.sources import UNSTORABLE
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,6 @@ LOADING_FINDINGS: Mapping[str, tuple[Severity, str]] = MappingProxyType(
 )
 """The findings that only loading can make, beside those of the checks: code → severity, meaning."""
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 _CODE_AND_NUMBER = re.compile(r"(?:[0-9]{10}|[0-9]{12}):[0-9]{8}")
 _LONG_NUMBER = re.compile(r"[0-9]{20}")
@@ -186,7 +186,7 @@ def encoded(value: Any) -> str:
     except (TypeError, ValueError):
         return json.dumps(storable(value), ensure_ascii=False)
     # Looked for in the finished text, because a walk through every value costs more than all the rest.
-    if "\\u0000" in text or _UNSTORABLE.search(text):
+    if "\\u0000" in text or UNSTORABLE.search(text):
         return json.dumps(storable(value), ensure_ascii=False)
     return text
 
@@ -207,13 +207,13 @@ def storable(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    return _UNSTORABLE.sub(_REPLACEMENT, value) if _UNSTORABLE.search(value) else value
+    return UNSTORABLE.sub(_REPLACEMENT, value) if UNSTORABLE.search(value) else value
 
 
 def _storable_finding(each: Finding) -> Finding:
     texts = {name: getattr(each, name) for name in ("message", "found", "expected", "proposal")}
     bad: dict[str, Any] = {
-        name: _text(text) for name, text in texts.items() if text and _UNSTORABLE.search(text)
+        name: _text(text) for name, text in texts.items() if text and UNSTORABLE.search(text)
     }
     return replace(each, **bad) if bad else each
 

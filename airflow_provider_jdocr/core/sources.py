@@ -22,7 +22,9 @@ from typing import Any, Protocol, TypeAlias
 from airflow_provider_jdocr.core.errors import ConfigurationError
 
 _WILDCARD = re.compile(r"[*?\[]")
-_TOKENS = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
+_TOKENS = re.compile(r"(?:^|(?<=/))\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""Characters that no database takes. A name that is not UTF-8 has the second kind."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -39,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A URI that the author named and that the storage does not hold."""
+    """A URI that the author named and that the storage does not hold, or whose name nothing can hold."""
 
     uri: str
     code: str
@@ -69,7 +71,7 @@ class KeyRange:
                 field="images",
             )
         return cls(
-            _uri(value["prefix"]), _optional_uri(value.get("after")), _optional_uri(value.get("until"))
+            _place(value["prefix"]), _optional_place(value.get("after")), _optional_place(value.get("until"))
         )
 
     def __contains__(self, uri: str) -> bool:
@@ -94,11 +96,11 @@ def select(images: Images, storage: Storage, ignore: Sequence[str] = ()) -> Iter
     """The sources that `images` means, less those that a glob of `ignore` matches.
 
     A string is a prefix, or a glob when it holds `*`, `?` or `[`; a list is URIs, taken literally; a
-    mapping is a key range of `split`. Raises `ConfigurationError` for anything else, and `StorageError`
-    when a listing fails.
+    mapping is a key range of `split`. A name that is no text is `Missing`. Raises `ConfigurationError` for
+    anything else, and `StorageError` when a listing fails.
     """
     dropped = tuple(_ignore_pattern(pattern) for pattern in ignore)
-    for found in _found(images, storage):
+    for found in map(_with_a_name, _found(images, storage)):
         if not any(pattern.fullmatch(found.uri) for pattern in dropped):
             yield found
 
@@ -108,7 +110,7 @@ def validate_images(images: object) -> None:
     storage.
     """
     if isinstance(images, str):
-        _uri(images)
+        _place(images)
     elif isinstance(images, Mapping):
         KeyRange.from_dict(images)
     elif isinstance(images, Sequence) and not isinstance(images, bytes | bytearray):
@@ -134,13 +136,15 @@ def split(
     cuts: list[str] = []
     held, last, seen = 0, "", False
     for source in sources:
-        if held == every:
+        if held >= every and last:
             cuts.append(last)
-            held = 0
+            held, last = 0, ""
             if len(cuts) >= most:
                 # A cut that is dropped leaves its objects to the range behind it.
                 cuts, held, every = cuts[1::2], every if len(cuts) % 2 else 0, every * 2
-        held, last, seen = held + 1, source.uri, True
+        # A name that is no text is no cut: XCom could not hold it.
+        last = last if UNSTORABLE.search(source.uri) else source.uri
+        held, seen = held + 1, True
     edges = [None, *cuts, None]
     ranges = pairwise(edges)
     return [KeyRange(prefix, after, until).to_dict() for after, until in ranges] if seen else []
@@ -152,13 +156,25 @@ def _found(images: Images, storage: Storage) -> Iterator[Source | Missing]:
         keys = KeyRange.from_dict(images)
         yield from storage.list(keys.prefix, keys.after, keys.until)
     elif not isinstance(images, str):
-        yield from (storage.stat(uri) for uri in dict.fromkeys(images))
+        yield from (
+            Source(uri) if UNSTORABLE.search(uri) else storage.stat(uri) for uri in dict.fromkeys(images)
+        )
     elif _WILDCARD.search(images):
         pattern = _glob_pattern(images)
         listed = storage.list(_fixed_part(images), None, None)
         yield from (source for source in listed if pattern.fullmatch(source.uri))
     else:
         yield from storage.list(images, None, None)
+
+
+def _with_a_name(found: Source | Missing) -> Source | Missing:
+    """One name in another encoding must not keep the ledger from all the others."""
+    if not UNSTORABLE.search(found.uri):
+        return found
+    shown = UNSTORABLE.sub(lambda character: ascii(character[0])[1:-1], found.uri)
+    return Missing(
+        shown, "NAME_NOT_TEXT", "the name is not UTF-8, and no ledger can keep it: rename the file"
+    )
 
 
 def _uri(value: object) -> str:
@@ -171,8 +187,18 @@ def _uri(value: object) -> str:
     )
 
 
-def _optional_uri(value: object) -> str | None:
-    return None if value is None else _uri(value)
+def _place(value: object) -> str:
+    """A URI to list by; a single image's may be odd and is rejected alone."""
+    uri = _uri(value)
+    if UNSTORABLE.search(uri):
+        raise ConfigurationError(
+            f"images: {uri!r:.120} is no text: no file below it could be kept. Rename it.", field="images"
+        )
+    return uri
+
+
+def _optional_place(value: object) -> str | None:
+    return None if value is None else _place(value)
 
 
 def _fixed_part(glob: str) -> str:
@@ -190,18 +216,54 @@ def _ignore_pattern(glob: str) -> re.Pattern[str]:
 @lru_cache(maxsize=256)
 def _glob_pattern(glob: str) -> re.Pattern[str]:
     """A glob over whole URIs: `*` and `?` stay inside a folder, `**` crosses folders, `[…]` is a set."""
-    parts = (_translated(token) for token in _TOKENS.findall(glob))
     try:
-        return re.compile("".join(parts), re.DOTALL)
+        return re.compile(_as_regex(_TOKENS.findall(glob)), re.DOTALL)
     except re.error as error:
         raise ConfigurationError(f"{glob!r} is no glob: {error}.", field="images") from None
 
 
-def _translated(token: str) -> str:
-    simple = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
-    if token in simple:
-        return simple[token]
-    if len(token) > 1:
-        body = token[1:-1].replace("\\", r"\\")
-        return f"[^/{body[1:]}]" if body.startswith("!") else f"[{body}]"
-    return re.escape(token)
+def _as_regex(tokens: Sequence[str]) -> str:
+    """Matches in time linear in the tokens and at most quadratic in the URI, whatever is in either.
+
+    What follows a wildcard is taken where it is met first, and nothing of that is tried again: what stands
+    behind the next wildcard can only be nearer. A `*` cannot make good for another folder, so what stands
+    between two `**` is taken together.
+    """
+    pieces: list[list[str]] = [[""]]
+    for token in tokens:
+        if wild := _WILD.get(token):
+            pieces.append([wild])
+        else:
+            pieces[-1].append(_fixed(token))
+    crossing = [place for place, (wild, *_) in enumerate(pieces) if wild in _CROSSING]
+    edges = [0, *crossing, len(pieces)]
+    groups = [list(map("".join, pieces[begin:end])) for begin, end in pairwise(edges)]
+    return "".join(f"(?>{_in_one_folder(group)})" for group in groups[:-1]) + _to_the_end(groups[-1])
+
+
+_WILD = {"*": r"[^/]*?", "**": r".*?", "**/": r"(?:.*?/)??"}
+_CROSSING = (_WILD["**"], _WILD["**/"])
+
+
+def _in_one_folder(pieces: Sequence[str]) -> str:
+    """Pieces, a wildcard and what follows it, of which the first alone may cross folders."""
+    return pieces[0] + "".join(f"(?>{piece})" for piece in pieces[1:])
+
+
+def _to_the_end(pieces: Sequence[str]) -> str:
+    """The last piece is tried until it ends where the URI does."""
+    return _in_one_folder(pieces[:-1]) + pieces[-1] if len(pieces) > 1 else pieces[0]
+
+
+def _fixed(one: str) -> str:
+    """A token that stands for exactly one character, never for a slash that is not written."""
+    if one == "?":
+        return r"[^/]"
+    if len(one) == 1:
+        return re.escape(one)
+    body = one[1:-1].removeprefix("!")
+    members = "".join(
+        f"{re.escape(low)}-{re.escape(high)}" if high else re.escape(low)
+        for low, high in re.findall(r"(.)(?:-(.))?", body, re.DOTALL)
+    )
+    return f"[^/{members}]" if one.startswith("[!") else f"(?!/)[{members}]"

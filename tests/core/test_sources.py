@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -58,9 +59,77 @@ def test_images_mean_exactly_these(images: object, wanted: list[str]) -> None:
     assert uris(images) == sorted(wanted)
 
 
+@pytest.mark.parametrize(
+    ("glob", "key", "meant"),
+    [
+        ("**a*b", "axx/ab", True),
+        ("**a*b", "ab/x", False),
+        ("*a*b/**/c*d", "xaab/y/z/cccd", True),
+        ("**/a/**/b", "a/a/b", True),
+        ("**/a/**/b", "a/ab", False),
+        ("a**/b", "ax/y/b", True),
+        ("a**/b", "ab", False),
+        ("[!a]", "b", True),
+        ("[!a]", "/", False),
+        ("[^a]", "^", True),
+        ("[^a]", "b", False),
+        ("[+-9]", "/", False),
+        ("[+-9]", "0", True),
+        ("[[&&--~|]", "&", True),
+        ("[]a]", "]", True),
+        ("[a\\]", "\\", True),
+        ("[a-]", "-", True),
+        ("a\nb*", "a\nb\nc", True),
+    ],
+)
+def test_a_glob_means_what_it_says(glob: str, key: str, meant: bool) -> None:
+    source = Listing([f"s3://b/{key}"])
+    found = list(select("s3://b/" + glob, source))
+    assert [each.uri for each in found] == ([f"s3://b/{key}"] if meant else [])
+
+
+@pytest.mark.parametrize("glob", ["[z-a]", "[]"])
+def test_a_set_that_can_hold_nothing_is_no_glob(glob: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no glob"):
+        uris(f"s3://b/in/{glob}")
+
+
+@pytest.mark.parametrize(
+    "glob", ["*a" * 12 + "b", "**a" * 12 + "b", "**/*a" * 12 + "b", "**a*" * 8 + "b", "*?" * 40 + "b"]
+)
+def test_no_glob_takes_long_whatever_the_keys_are(glob: str) -> None:
+    """A backtracking one takes hours for a key of 100 letters."""
+    keys = [f"s3://b/{text}" for text in ("a" * 1_000, "a/" * 500, "ab" * 500)]
+    started = time.process_time()
+    list(select("s3://b/" + glob, Listing(keys)))
+    assert time.process_time() - started < 5
+
+
 def test_an_ignored_name_is_ignored_in_every_folder_and_a_path_only_where_it_lies() -> None:
     assert uris("s3://b/in/", "*.jpg") == [KEYS[1]]
     assert uris("s3://b/in/", "s3://b/in/2023/*") == sorted(KEYS[2:])
+
+
+def test_a_name_that_is_no_text_is_rejected_alone_and_shown_without_what_no_database_takes() -> None:
+    """A Windows share in GBK, mounted on Linux; a list that came through another program."""
+    gbk = "file:///in/发票.jpg".encode("gbk").decode("utf-8", "surrogateescape")
+    found = list(select("file:///in/", Listing(["file:///in/a.jpg", gbk])))
+    assert found[0] == Source("file:///in/a.jpg")
+    assert isinstance(found[1], Missing)
+    assert (found[1].uri, found[1].code) == (
+        r"file:///in/\udcb7\udca2\u01b1.jpg".replace(r"\u01b1", "Ʊ"),
+        "NAME_NOT_TEXT",
+    )
+    (named,) = select(["s3://b/a\0b"], Listing([]))
+    assert isinstance(named, Missing)
+    assert (named.uri, named.code) == (r"s3://b/a\x00b", "NAME_NOT_TEXT")
+
+
+def test_no_range_ends_at_a_name_that_is_no_text() -> None:
+    keys = ["s3://b/a", "s3://b/b\udcb7", "s3://b/c\udcb7", "s3://b/d", "s3://b/e\udcb7"]
+    ranges = [KeyRange.from_dict(value) for value in split(map(Source, keys), "s3://b/", 1)]
+    assert [keys.until for keys in ranges] == ["s3://b/a", "s3://b/d", None]
+    assert all(sum(key in keys for keys in ranges) == 1 for key in keys)
 
 
 def test_a_named_image_that_is_not_there_is_said_to_be_missing() -> None:

@@ -585,7 +585,10 @@ def test_a_text_that_no_invoice_prints_is_left_empty_and_named(
     found = row(warehouse, engine, "documents")
     assert (found["remarks"], found["payee"]) == (None, longest)
     assert found["evidence"]["remarks"]["text"] == longer
-    assert (row(warehouse, engine, "lines")["name"], row(warehouse, engine, "lines")["unit"]) == (None, longest)
+    assert (row(warehouse, engine, "lines")["name"], row(warehouse, engine, "lines")["unit"]) == (
+        None,
+        longest,
+    )
     findings = rows(warehouse, engine, "findings")
     assert {(each["code"], each["fields"], each["found"]) for each in findings} == {
         ("VALUE_NOT_STORABLE", name, longer[:500]) for name in ("remarks", "lines.1.name")

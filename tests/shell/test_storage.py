@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
-from airflow_provider_jdocr.storage import open_storage, split_prefix
+from airflow_provider_jdocr.storage import LocalStorage, S3Storage, open_storage, split_prefix
 from tests.shell.conftest import Connect
 
 # Folders and files whose order by name is not their order by key, and names that a URL would cut.
@@ -276,3 +276,64 @@ def test_one_list_may_name_files_of_several_storages(s3: Any, tmp_path: Path) ->
     storage = open_storage(uris)
     assert [storage.read(uri) for uri in uris] == [b"local", b"remote"]
     assert all(isinstance(storage.stat(uri), Source) for uri in uris)
+
+
+def test_a_file_that_is_moved_away_during_the_listing_is_left_out(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"x")
+    listing = LocalStorage().list(f"file://{tmp_path}/", None, None)
+    first = next(listing)
+    (tmp_path / "b.png").unlink()
+    assert [source.uri for source in (first, *listing)] == [f"file://{tmp_path}/{n}.png" for n in "ac"]
+
+
+def test_a_link_to_itself_is_no_file_and_hides_none(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("a.png")
+    (tmp_path / "b.png").write_bytes(b"x")
+    assert [source.uri for source in LocalStorage().list(f"file://{tmp_path}/", None, None)] == [
+        f"file://{tmp_path}/b.png"
+    ]
+
+
+def test_folders_may_lie_deeper_than_the_stack_of_python(tmp_path: Path) -> None:
+    deep, parents = tmp_path, []
+    for _ in range(1_100):
+        deep /= "x"
+        deep.mkdir()
+        parents.append(deep)
+    (deep / "a.png").write_bytes(b"x")
+    assert [source.size for source in LocalStorage().list(f"file://{tmp_path}/", None, None)] == [1]
+    (deep / "a.png").unlink()
+    for folder in reversed(parents):  # pytest could not clear it away
+        folder.rmdir()
+
+
+class _OddS3:
+    """A client of a store that speaks S3 nearly."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def list_objects_v2(self, **_: Any) -> Any:
+        return self.answer
+
+    head_object = list_objects_v2
+
+
+def test_a_store_that_leaves_out_what_s3_says_is_listed_all_the_same() -> None:
+    storage = S3Storage(_OddS3({"Contents": [{"Key": "a.png"}]}))
+    assert list(storage.list("s3://b/", None, None)) == [Source("s3://b/a.png")]
+    assert storage.stat("s3://b/a.png") == Source("s3://b/a.png")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"Contents": [{}]}, "makes no sense"),
+        ({"Contents": [], "IsTruncated": True}, "makes no sense"),
+        ({"Contents": [], "IsTruncated": True, "NextContinuationToken": "t"}, "again and again"),
+    ],
+)
+def test_a_listing_that_makes_no_sense_is_a_storage_error_and_has_an_end(answer: Any, said: str) -> None:
+    with pytest.raises(StorageError, match=said):
+        list(S3Storage(_OddS3(answer)).list("s3://b/", None, None))
