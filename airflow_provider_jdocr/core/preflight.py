@@ -9,6 +9,7 @@ eighth of its size, and of the large pictures one is decoded at a time.
 """
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -157,8 +158,7 @@ def _check_size(width: int, height: int, endpoint: Endpoint) -> None:
 def _check_scans(content: bytes, form: str) -> None:
     if form != "jpeg":
         return
-    # Inside the data of a scan neither marker can occur; behind the end of the picture both may.
-    scans = content[_first_scan(content) :].partition(b"\xff\xd9")[0].count(b"\xff\xda")
+    scans, _ = _walk_jpeg(content)
     if scans > MAX_SCANS:
         raise _RejectedError(
             "DECOMPRESSION_BOMB",
@@ -196,19 +196,31 @@ def _truncated(form: str) -> _RejectedError:
 _PNG_END = b"IEND\xaeB`\x82"
 
 
-def _first_scan(content: bytes) -> int:
-    """Where the pixels of a JPEG begin: the segments before it are skipped by their lengths."""
-    place = 2
-    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return place
+def _walk_jpeg(content: bytes) -> tuple[int, bool]:
+    """How many scans a JPEG has, and whether its end comes after them.
+
+    Segments are skipped by their lengths, as decoders do: in a thumbnail or a comment anything may stand.
+    """
+    scans, place = 0, 0
+    while marker := _MARKER.search(content, place):
+        if marker[1] == b"\xd9":
+            return scans, True
+        place = marker.end()
+        if marker[1] == b"\xda":
+            scans += 1
+        else:
+            place += int.from_bytes(content[place : place + 2], "big")
+    return scans, False
+
+
+# Those that begin a segment, and the end: no escaped FF of the data, no restart, no padding.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 
 
 def _has_its_end(content: bytes, form: str) -> bool:
     """Whether the end of the format is there. Pillow can be told to forgive a missing one; this cannot."""
     if form == "jpeg":
-        # Inside the data of a scan FF D9 cannot occur; before it, in a thumbnail, it can.
-        return content.find(b"\xff\xd9", _first_scan(content)) > 0
+        return _walk_jpeg(content)[1]
     if form == "png":
         return content.find(_PNG_END, content.find(b"IDAT")) > 0
     return len(content) >= int.from_bytes(content[2:6], "little")

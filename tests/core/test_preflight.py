@@ -196,6 +196,24 @@ def test_a_small_jpeg_that_would_take_hours_to_decode_is_rejected_before_that() 
     assert "scans" in found.message
 
 
+@pytest.mark.parametrize(
+    "hidden", [b"\xff\xfe\x00\x04\xff\xd9", b"\xff"], ids=["behind-a-comment", "behind-padding"]
+)
+def test_scans_cannot_be_hidden(hidden: bytes) -> None:
+    """A decoder skips a comment that says "end", and padding before a marker."""
+    first = _PROGRESSIVE.index(b"\xff\xda")
+    scans = hidden + _last_scan(_PROGRESSIVE)
+    assert _rejected(_PROGRESSIVE[:first] + scans * 60 + b"\xff\xd9").code == "DECOMPRESSION_BOMB"
+
+
+def test_a_comment_that_says_end_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    first = _PROGRESSIVE.index(b"\xff\xda")
+    content = _PROGRESSIVE[:first] + b"\xff\xfe\x00\x04\xff\xd9" + _PROGRESSIVE[first:]
+    assert isinstance(preflight(content, _OCR), Image)
+    assert _rejected(content[:-2]).code == "TRUNCATED"
+
+
 def test_scans_behind_the_end_of_a_picture_are_none_of_its_own() -> None:
     content = _PROGRESSIVE + _last_scan(_PROGRESSIVE) * 100
     assert isinstance(preflight(content, _OCR), Image)
