@@ -309,13 +309,7 @@ def _manifests(value: Any) -> list[Manifest]:
             "its .output.",
             field="manifest",
         )
-    try:
-        return [Manifest.from_dict(one) for one in ([value] if isinstance(value, Mapping) else value) if one]
-    except (KeyError, TypeError) as error:
-        raise ConfigurationError(
-            "manifest: this is not what a recognising task returned. Pass its .output, unchanged.",
-            field="manifest",
-        ) from error
+    return [Manifest.from_dict(one) for one in ([value] if isinstance(value, Mapping) else value) if one]
 
 
 def _of_manifests(ledger: Ledger, manifests: Iterable[Manifest]) -> Iterator[tuple[Identity, str]]:

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "airflow_provider_jdocr"
 LINE = (
     "endpoints",
     "errors",
+    "records",
     "prices",
     "account",
     "sources",

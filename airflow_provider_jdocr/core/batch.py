@@ -53,6 +53,7 @@ from airflow_provider_jdocr.core.ledger import (
 from airflow_provider_jdocr.core.preflight import Image, Rejected, preflight, too_large
 from airflow_provider_jdocr.core.quotas import Refused
 from airflow_provider_jdocr.core.rate import Queued, Slot
+from airflow_provider_jdocr.core.records import restored
 from airflow_provider_jdocr.core.replies import Reading, read_failure, read_reply
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
 
@@ -175,10 +176,9 @@ class Manifest:
         return asdict(self) | {"problems": [dict(problem) for problem in self.problems]}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Manifest:
-        stop = Stop(**value["stop"]) if value.get("stop") else None
-        problems = tuple(dict(problem) for problem in value.get("problems", ()))
-        return cls(**(dict(value) | {"run": RunKey(**value["run"]), "stop": stop, "problems": problems}))
+    def from_dict(cls, value: object) -> Manifest:
+        """What `to_dict` gave. Raises `ConfigurationError` naming the field that is not as it was written."""
+        return restored(cls, value, "manifest")
 
 
 OUTCOMES = ("recognised", "reused", "rejected", "failed", "held", "waiting")

@@ -314,7 +314,8 @@ class TestLoad:
             ({}, "exactly one of them is wanted; got 0"),
             ({"images": "file:///a/", "manifest": {}}, "exactly one of them is wanted; got 2"),
             ({"manifest": "{'run': …}"}, "manifest: what a recognising task returned is wanted; got str"),
-            ({"manifest": {"inputs": 3}}, "manifest: this is not what a recognising task returned"),
+            ({"manifest": {"inputs": 3}}, r"manifest\.run is missing: this is not what a recognising task"),
+            ({"manifest": [{"key": 3}]}, r"manifest\.key is not known to this version"),
             (
                 {"images": "file:///a/", "warehouse_conn_id": "nobody"},
                 "warehouse_conn_id: there is no connection",
