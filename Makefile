@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest check format constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ constraints: $(MAIN)/ready ## resolve constraints/ anew, to the newest versions 
 			--all-extras --group dev --constraints constraints/airflow-$$line.in \
 			--output-file constraints/airflow-$$line.txt pyproject.toml || exit 1; \
 	done
+
+audit: $(MAIN)/ready ## what the package index knows against the pinned versions, and the licences; asks PyPI
+	$(MAIN)/bin/python -m tests.audit constraints/*.txt
 
 clean: ## remove the environments and everything built
 	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
