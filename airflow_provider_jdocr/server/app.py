@@ -13,7 +13,7 @@ that cannot be read is not.
 ``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR; to this machine also what
                     behaviour holds, how many pictures are being read and are on the bill, replies by code.
 
-Where ``control`` is switched on, to programs of this machine only, never through a proxy, never to a browser:
+Where ``control`` is switched on, to programs of this machine, not to its browsers nor to a proxy that says so:
 
 ``GET /-/bill``     the JSON list of what was billed: ``sha256`` of the decoded picture, ``endpoint``, ``at``
                     (UTC), ``request_id``, ``code``.
@@ -484,8 +484,8 @@ def _request_id(call: Call) -> dict[str, str]:
 def _from_this_machine(request: Request) -> bool:
     """Whether the caller is a program of this machine that called by itself.
 
-    A proxy here calls for others; a browser here calls for the pages it shows, be it under a name of theirs
-    that leads here.
+    A proxy here calls for others, and most say so; a browser here calls for the pages it shows, be it under a
+    name of theirs that leads here.
     """
     return (
         request.client is not None

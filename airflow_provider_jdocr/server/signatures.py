@@ -190,15 +190,17 @@ def appkey_refusal(query: str, keys: Keys, now: float, window_seconds: float) ->
     for name, code in (("appkey", "10004"), ("timestamp", "10041"), ("sign", "10042")):
         if name not in given:
             return code
-    if not _same(given["appkey"], keys.access_key):
+    text = keys.secret_key + given["timestamp"]
+    expected = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    # Both before either decides.
+    known, signed = _same(given["appkey"], keys.access_key), _same(given["sign"], expected)
+    if not known:
         return "10001"
     if not re.fullmatch(r"[0-9]{13}", given["timestamp"]):
         return "10046"
     if abs(int(given["timestamp"]) / 1000 - now) > window_seconds:
         return "10045"
-    text = keys.secret_key + given["timestamp"]
-    expected = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-    return None if _same(given["sign"], expected) else "10047"
+    return None if signed else "10047"
 
 
 def _same(left: str, right: str) -> bool:

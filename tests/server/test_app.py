@@ -426,7 +426,7 @@ def test_the_bill_and_the_controls_are_for_this_machine_only(caller: str, status
 def test_a_proxy_or_a_browser_on_this_machine_cannot_reach_the_controls(
     headers: list[tuple[bytes, bytes]], status: int
 ) -> None:
-    """Both call from loopback, for others."""
+    """Both call from loopback, for others; the proxy as far as it says so."""
     app = create_app(Settings(KEY, SECRET, control=True), Book())
     assert _reply(app, "POST", "/-/behave", "127.0.0.1", *headers)[0] == status
     if status == 403:

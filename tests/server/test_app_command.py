@@ -118,6 +118,32 @@ def test_no_key_and_no_signature_is_in_its_output() -> None:
         assert secret not in output
 
 
+def test_nothing_that_a_caller_sends_is_in_its_output() -> None:
+    """Broken requests too: they may be a client's whose headers carry its key."""
+    line = f"POST {OCR}?appkey=CANARY&sign=CANARY HTTP/1.1\r\nHost: CANARY\r\nAuthorization: CANARY\r\n"
+    broken = {
+        "body that ends early": "Content-Length: 50\r\n\r\nCANARY",
+        "chunk without a length": "Transfer-Encoding: chunked\r\n\r\nCANARY\r\n",
+        "length that is none": "Content-Length: CANARY\r\n\r\n",
+        "header that is none": "CANARY\r\n\r\n",
+        "headers too long": f"X: {'CANARY' * 5000}\r\n\r\n",
+        "upgrade": "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: CANARY\r\n\r\n",
+        "body that is whole": "Content-Length: 6\r\n\r\nCANARY",
+    }
+    with _running("--verbose") as (url, process):
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        for rest in ("CANARY\r\n\r\n", *(line + each for each in broken.values())):
+            with socket.create_connection(address, 10) as peer:
+                peer.sendall(rest.encode())
+                peer.shutdown(socket.SHUT_WR)
+                peer.recv(65536)
+        requests.post(f"{url}/-/behave", json={"CANARY": "CANARY"}, timeout=10)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    assert "Invalid HTTP request" in output, "the broken ones were noticed"
+    assert "CANARY" not in output
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_over_tls_it_serves_and_drops_connections_too(tmp_path: Path, how: str) -> None:
     made = certificate(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from dataclasses import replace
 from datetime import datetime
@@ -216,3 +217,27 @@ def test_each_fault_of_a_query_has_its_code(changed: dict[str, str | None], code
 
 def test_a_key_does_not_show_in_a_repr() -> None:
     assert "hidden" not in repr(Keys("key", "hidden"))
+
+
+def test_keys_and_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown key and a wrong signature are told apart by JD's codes at most, not by the clock."""
+    compared: list[int] = []
+    honest = hmac.compare_digest
+
+    def counting(left: bytes, right: bytes) -> bool:
+        compared.append(len(left))
+        return honest(left, right)
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    vector, counts = _WHOLE[0], []
+    right = _keys(vector)
+    for keys in (right, replace(right, access_key="x"), replace(right, secret_key="x")):
+        compared.clear()
+        signatures.jdcloud2_refusal(_request(vector), keys, _at(vector), _WINDOW)
+        counts.append(len(compared))
+    assert len(set(counts)) == 1
+    assert counts[0] >= 2
+    for changed in ({}, {"appkey": "kez"}, {"sign": "0" * 32}):
+        compared.clear()
+        _appkey_refusal(**changed)
+        assert len(compared) == 2
