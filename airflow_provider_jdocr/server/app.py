@@ -13,7 +13,7 @@ that cannot be read is not.
 ``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR; to this machine also what
                     behaviour holds, how many pictures are being read and are on the bill, replies by code.
 
-Where ``control`` is switched on, to programs of this machine, not to its browsers nor to a proxy that says so:
+Where ``control`` is on, to programs of this machine, not to its browsers nor to a proxy that says so:
 
 ``GET /-/bill``     the JSON list of what was billed: ``sha256`` of the decoded picture, ``endpoint``, ``at``
                     (UTC), ``request_id``, ``code``.

@@ -116,8 +116,8 @@ def test_hostile_values_are_stored_as_they_are(database_url: str) -> None:
 
 
 _RAW = {"text", "exec_driver_sql", "DDL", "literal_column", "execute", "executemany", "executescript"}
-# A statement that no bound value can be part of, built of constants.
-_ALLOWED = {("engines.py", "f'PRAGMA {pragma}'")}
+# Built of words of the code itself, where no bound value can stand.
+_ALLOWED = {("engines.py", "f'PRAGMA {pragma}'"), ("ledger.py", """f"'{word}'\"""")}
 
 
 def _raw_sql(path: Path) -> Iterator[tuple[str, str]]:

@@ -119,7 +119,7 @@ def test_an_overwrite_shows_in_the_listing(place: tuple[str, Put]) -> None:
 def test_a_path_that_leads_elsewhere_is_refused(scheme: str, path: str) -> None:
     """As a prefix, as a glob, as one of a list: a template may have been filled in by somebody."""
     for images in (f"{scheme}://{path}", f"{scheme}://{path}/*.png", [f"{scheme}://{path}"]):
-        with pytest.raises(ConfigurationError, match="leads through|is no text"):
+        with pytest.raises(ConfigurationError, match=r"leads through|is no text"):
             open_storage(images)
 
 
