@@ -20,7 +20,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from airflow_provider_jdocr.core import parsing
-from airflow_provider_jdocr.core.account import Account, account_from_parts
+from airflow_provider_jdocr.core.account import Account, account_from_parts, refuse_misplaced
 from airflow_provider_jdocr.core.batch import Policy, Stop, recognise_batch
 from airflow_provider_jdocr.core.errors import (
     ConfigurationError,
@@ -161,6 +161,7 @@ class JdOcrHook(BaseHook):
     @property
     def _ledger_database(self) -> Database:
         named = self._extra.get("ledger_conn_id")
+        refuse_misplaced(self.jdocr_conn_id, self._connection.password, {}, {"ledger_conn_id": named})
         return database(str(named), "ledger_conn_id") if named else default_ledger()
 
 

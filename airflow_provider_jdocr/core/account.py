@@ -30,6 +30,9 @@ DEFAULT_ENDPOINT = "ocr_invoice"
 DEFAULT_REGION = "cn-north-1"
 DEFAULT_SIGNING_SERVICE = "apigateway"
 LONGEST_TIMEOUT_SECONDS = 600.0
+SHORTEST_SECRET = 8
+"""Shorter ones are none of JD's, and their letters may occur anywhere."""
+_NAME = re.compile("[A-Za-z_-]{1,40}")
 # Not `ipaddress`'s own `is_loopback`: some versions of Python count mapped addresses and some do not.
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -104,6 +107,7 @@ def account_from_parts(
     """The account that a connection describes. Raises ConfigurationError, which says what to change."""
     fields = _Fields(name, extra)
     fields.refuse_unknown()
+    refuse_misplaced(name, password, {"host": host, "schema": schema}, extra)
     endpoint = ENDPOINTS[fields.choice("endpoint", tuple(ENDPOINTS), DEFAULT_ENDPOINT)]
     auth = cast(AuthScheme, fields.choice("auth", get_args(AuthScheme), endpoint.auth))
     base_url = _base_url(fields, host, port, schema) or _door(fields, endpoint, auth)
@@ -134,6 +138,19 @@ def account_from_parts(
     )
 
 
+def refuse_misplaced(
+    name: str, password: str | None, fields: Mapping[str, object], extra: Mapping[str, object]
+) -> None:
+    """Raises ConfigurationError where another field of a connection holds its secret: as a host it would be
+    asked for in the open, as a name looked up, as a service written into the ledger.
+    """
+    secret = (password or "").strip().lower()
+    places = dict(fields) | {f"extra {key}": value for key, value in extra.items()}
+    for place, value in places.items():
+        if len(secret) >= SHORTEST_SECRET and isinstance(value, str) and secret in value.lower():
+            raise _Fields(name, extra).error(place, "holds the secret key. Take it out, it is the password.")
+
+
 class _Fields:
     """The extras of one connection, read one by one under its name."""
 
@@ -147,11 +164,13 @@ class _Fields:
     def refuse_unknown(self) -> None:
         unknown = sorted(str(key) for key in self.extra if key not in EXTRAS)
         if unknown:
-            names = ", ".join(repr(key[:60]) for key in unknown)
+            # A name that looks like none may be a secret that was pasted in front of a colon.
+            shown = {key: repr(key) if _NAME.fullmatch(key) else "one that is no name" for key in unknown}
+            names = ", ".join(dict.fromkeys(shown.values()))
             raise ConfigurationError(
                 f"Connection {self.name!r} has extras that this provider does not know: {names}. "
                 f"Remove them or correct the spelling; the extras are {', '.join(sorted(EXTRAS))}.",
-                field=unknown[0][:60],
+                field=next((key for key in unknown if _NAME.fullmatch(key)), "extra"),
             )
 
     def value(self, key: str) -> Any:

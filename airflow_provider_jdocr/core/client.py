@@ -10,6 +10,8 @@ anew.
 The query that signs an appkey call joins the URL where the request line is written, so that no log line,
 exception or trace of requests and urllib3 has it. What remains is ``http.client``'s own ``debuglevel``, which
 prints all that is sent, headers and all; no logging level turns it on.
+Keys and signatures that a service repeats in its reply are made unreadable before anybody sees them, byte for
+byte: all else in the reply stays as it came.
 
 A reply is bounded: each wait for more of it by the read timeout, all of them together by twice that, and its
 size before and after unpacking.
@@ -20,6 +22,8 @@ machine no proxy is asked. Nothing switches the verification of certificates off
 
 import base64
 import io
+import json
+import re
 import socket
 import threading
 import time
@@ -30,7 +34,7 @@ from dataclasses import dataclass, field, replace
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 import urllib3
@@ -40,7 +44,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from airflow_provider_jdocr.core import signing
-from airflow_provider_jdocr.core.account import Account, is_loopback
+from airflow_provider_jdocr.core.account import SHORTEST_SECRET, Account, is_loopback
 from airflow_provider_jdocr.core.preflight import format_of
 
 Clock = Callable[[], float]
@@ -191,8 +195,10 @@ class Client:
         body = _read_body(response, self._max_reply_bytes)
         if isinstance(body, WireFailure):
             return body
-        content_type = response.headers.get("Content-Type", "")[:200]
-        return Reply(response.status_code, body, content_type, _request_id(response.headers))
+        hide = _hiding(self._account, response.request.headers)
+        content_type = hide(response.headers.get("Content-Type", "").encode()).decode()[:200]
+        request_id = hide((_request_id(response.headers) or "").encode()).decode() or None
+        return Reply(response.status_code, hide(body), content_type, request_id)
 
 
 def encode_body(picture: bytes, account: Account) -> bytes:
@@ -216,6 +222,27 @@ def _auth(account: Account, clock: Clock, nonce: Nonce) -> AuthBase:
         account.security_token,
     )
     return Jdcloud2Auth(credentials, clock, nonce)
+
+
+def _hiding(account: Account, sent: Mapping[str, str]) -> Callable[[bytes], bytes]:
+    """Puts asterisks in the place of keys and signatures that a service repeats in its reply, as some do in
+    an error's text: what comes back is stored, logged and loaded.
+    """
+    signed = f"{sent.get('Authorization', '')}&{sent.get(_QUERY_HEADER, '')}"
+    texts = {account.access_key, account.secret_key, account.security_token or "", *_DIGESTS.findall(signed)}
+    spelled = {
+        spelling.encode()
+        for text in texts
+        for spelling in (text, quote(text, safe=""), json.dumps(text)[1:-1], text.replace("/", "\\/"))
+        if len(text) >= SHORTEST_SECRET
+    }
+    # The longest first: one may begin with another.
+    anywhere = b"|".join(re.escape(text) for text in sorted(spelled, key=len, reverse=True))
+    secret = re.compile(anywhere or b"(?!)", re.IGNORECASE)
+    return lambda received: secret.sub(lambda found: b"*" * len(found[0]), received)
+
+
+_DIGESTS = re.compile("[0-9a-f]{32,}")
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

@@ -124,6 +124,35 @@ def test_an_unknown_extra_is_an_error_that_names_it_and_those_there_are() -> Non
     assert all(name in message for name in EXTRAS)
 
 
+@pytest.mark.parametrize("name", ["CANARY7f3e", "a" * 41, "a secret", "密钥"])
+def test_the_name_of_an_extra_that_looks_like_a_secret_is_not_repeated(name: str) -> None:
+    extra: dict[str, Any] = {"qsp": 1, name: ""}
+    with pytest.raises(ConfigurationError) as caught:
+        _account(**extra)
+    assert "'qsp'" in str(caught.value)
+    assert "one that is no name" in str(caught.value)
+    assert name not in f"{caught.value!r} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "canary7f3e"},
+        {"host": "https://canary7F3E.example.com"},
+        {"schema": "CANARY7f3e"},
+        {"region": "CANARY7f3e"},
+        {"service": "CANARY7f3e"},
+        {"ledger_conn_id": "jdocr-CANARY7f3e"},
+    ],
+)
+def test_a_secret_in_a_second_field_is_refused_before_it_is_looked_up_or_written_down(
+    fields: dict[str, str],
+) -> None:
+    message = _refused(password="CANARY7f3e", **fields)
+    assert f"{next(iter(fields))}: holds the secret key" in message
+    assert "canary7f3e" not in message.lower()
+
+
 @pytest.mark.parametrize("login", [None, "", "A K", "AK\n", "A/K", "A,K", "钥匙"])
 def test_a_login_that_is_no_key_is_refused(login: str | None) -> None:
     assert "login: " in _refused(login=login)

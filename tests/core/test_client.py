@@ -5,7 +5,9 @@ The servers are real sockets on loopback that belong to the test; each hands the
 
 import base64
 import gzip
+import json
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import pytest
 import requests
@@ -667,6 +669,41 @@ def test_a_closed_client_refuses_to_send() -> None:
 
 
 # Nothing secret leaves.
+
+
+def _repeat_what_was_sent(peer: socket.socket, server: _Server) -> None:
+    head = server.read_request(peer).partition(b"\r\n\r\n")[0].decode()
+    query = head.partition("?")[2].partition(" ")[0]
+    said = f"{query} {server.header('authorization')} {server.header('x-jdcloud-security-token')} {_KEY}"
+    shown = json.dumps({"said": said, "upper": said.upper(), "quoted": quote(said), "kept": "12345678"})
+    sent_back = f"{said[:100]}", f"text/plain; said={said}"
+    headers = (f"x-request-id: {sent_back[0]}", f"Content-Type: {sent_back[1]}", "Connection: close")
+    peer.sendall(_http(shown.encode(), *headers))
+
+
+@pytest.mark.parametrize(
+    "extra", [{"auth": "appkey"}, {}, {"security_token": _TOKEN}], ids=["appkey", "jdcloud2", "token"]
+)
+def test_a_service_that_repeats_keys_and_signatures_is_not_quoted(extra: dict[str, Any]) -> None:
+    with _serving(_repeat_what_was_sent) as server:
+        found = _send(f"http://127.0.0.1:{server.port}", **extra)
+    assert isinstance(found, Reply), found
+    signatures = re.findall(
+        r"[0-9a-f]{32,}", f"{server.head().splitlines()[0]} {server.header('authorization')}"
+    )
+    assert signatures
+    shown = f"{found.body.decode()} {found.request_id} {found.content_type}".lower()
+    for secret in (_KEY, _SECRET, _TOKEN, *signatures):
+        assert secret.lower() not in shown
+    assert json.loads(found.body)["kept"] == "12345678"
+
+
+def test_a_reply_without_secrets_is_not_touched() -> None:
+    body = bytes(range(256)) * 8
+    with _serving(_answer(_http(body))) as server:
+        found = _send(f"http://127.0.0.1:{server.port}")
+    assert isinstance(found, Reply)
+    assert found.body == body
 
 
 @pytest.mark.parametrize("auth", ["jdcloud2", "appkey"])

@@ -70,6 +70,7 @@ def test_what_a_form_sends_for_an_empty_field_counts_as_not_given(connect: Conne
         ({"login": None}, "login: must be the access key"),
         ({"password": None}, "password: must be the secret key"),
         ({"extra": {"ledger_conn_id": "nobody"}}, "ledger_conn_id: there is no connection 'nobody'"),
+        ({"password": "CANARY7f3e", "extra": {"ledger_conn_id": "CANARY7f3e"}}, "holds the secret key"),
     ],
 )
 def test_a_connection_that_cannot_work_names_the_field(
@@ -79,6 +80,13 @@ def test_a_connection_that_cannot_work_names_the_field(
     hook = JdOcrHook("wrong")
     with pytest.raises(ConfigurationError, match=rule):
         hook.get_account(), hook.get_ledger()
+
+
+def test_a_ledger_alone_is_not_looked_up_by_a_name_that_is_the_secret(connect: Connect) -> None:
+    extra = {"ledger_conn_id": "CANARY7f3e"}
+    connect("wrong", conn_type="jdocr", login="key", password="CANARY7f3e", extra=extra)
+    with pytest.raises(ConfigurationError, match="extra ledger_conn_id: holds the secret key"):
+        JdOcrHook("wrong").get_ledger()
 
 
 def test_a_connection_that_is_not_there_is_a_configuration_error() -> None:
