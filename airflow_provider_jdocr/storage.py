@@ -8,11 +8,13 @@ inbox could otherwise have any file of the worker's machine sent to the service.
 Clients and credentials are resolved when a storage is opened, on the main thread; `read` is called from
 several threads at once and resolves nothing. Listings are streamed, recursive, in key order, files only.
 URIs are the storage's own keys behind scheme and bucket, never encoded: `#`, `?` and `%` in a key are
-themselves.
+themselves. What botocore signs its requests with is kept out of its debug log.
 """
 
 import errno
+import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,8 @@ def open_storage(images: Images, storage_conn_id: str | None = None) -> Storage:
                 "Name it in storage_conn_id: a URI with a connection in it would not identify the image."
             )
         _refuse_detours(uri)
+    for name in _LOGGERS_THAT_TELL:
+        logging.getLogger(name).addFilter(_UNSIGNED)
     opened = {scheme: _open(scheme, uri, storage_conn_id) for scheme, uri in schemes.items()}
     return next(iter(opened.values())) if len(opened) == 1 else _BySchemeStorage(opened)
 
@@ -79,6 +83,23 @@ def split_prefix(
     with permanent_errors_end_retries():
         storage = open_storage(prefix, storage_conn_id or None)
         return list(split(storage.list(prefix, None, None), prefix, every))
+
+
+class _Unsigned(logging.Filter):
+    """Takes keys, tokens and signatures out of a line: whoever reads them may read the bucket for a while."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        if (told := _SIGNED_WITH.sub(r"\1***", said)) != said:
+            record.msg, record.args = told, None
+        return True
+
+
+_LOGGERS_THAT_TELL = ("botocore.auth", "botocore.endpoint")
+_SIGNED_WITH = re.compile(
+    r"(credential=|signature=|^signature:\s*|x-amz-security-token(?:=|:|'?: b?'))[^\s,']+", re.IGNORECASE
+)
+_UNSIGNED = _Unsigned()
 
 
 class LocalStorage:

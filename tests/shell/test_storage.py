@@ -1,6 +1,8 @@
 """Every storage keeps the same promises, whatever is behind it."""
 
+import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -337,3 +339,23 @@ def test_a_store_that_leaves_out_what_s3_says_is_listed_all_the_same() -> None:
 def test_a_listing_that_makes_no_sense_is_a_storage_error_and_has_an_end(answer: Any, said: str) -> None:
     with pytest.raises(StorageError, match=said):
         list(S3Storage(_OddS3(answer)).list("s3://b/", None, None))
+
+
+@pytest.mark.parametrize("token", ["", "Canary+Token/for=this&test"])
+def test_a_debug_log_tells_of_each_request_and_nothing_that_it_was_signed_with(
+    token: str, s3: Any, connect: Connect, caplog: pytest.LogCaptureFixture, s3_server: str
+) -> None:
+    secrets = ("CANARYACCESSKEY", "Canary+Secret/for=this&test", token)
+    extra = {"endpoint_url": s3_server, "region_name": "us-east-1", "aws_session_token": token}
+    connect("aws_canary", conn_type="aws", login=secrets[0], password=secrets[1], extra=extra)
+    s3.put_object(Bucket="scans", Key="in/a.png", Body=b"a picture")
+    with caplog.at_level(logging.DEBUG):
+        storage = open_storage("s3://scans/in/", "aws_canary")
+        assert [storage.read(source.uri) for source in storage.list("s3://scans/in/", None, None)]
+    # Airflow's own masking has no part in this.
+    lines = [record for record in caplog.records if record.name.startswith(("botocore", "urllib3"))]
+    logged = "\n".join(f"{record.getMessage()} {record.args}" for record in lines)
+    assert "Sending http request" in logged
+    assert "s3/aws4_request" in logged
+    assert not [secret for secret in secrets if secret and secret in logged]
+    assert not re.search(r"(?i)signature\W*[0-9a-f]{64}", logged)
