@@ -35,6 +35,7 @@ from airflow_provider_jdocr.core.sources import Missing, Source
 from tests.core import ledgers
 from tests.core.ledgers import GOOD, OTHER_RUN, RUN, Clock, left
 
+SIGNED_WRONGLY = Reply(401, b'{"error": {"code": 401, "message": "sign result is not same [gw]"}}')
 REFUSED = WireFailure(code="connection_refused", reached=False, detail="refused", elapsed_seconds=0.0)
 BROKEN = WireFailure(code="connection_broken", reached=True, detail="closed", elapsed_seconds=0.0)
 
@@ -466,3 +467,31 @@ def test_a_batch_that_breaks_off_leaves_its_outcomes_and_nothing_as_being_sent(b
     with bench.engine.connect() as db:
         states = db.execute(text("SELECT state, count(*) FROM jdocr_recognition GROUP BY state")).all()
     assert dict(map(tuple, states)) == {"idle": 4, "in_doubt": 1}
+
+
+class Archive(Memory):
+    """A storage that lists `count` pictures and draws one when it is read."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__({})
+        self.count = count
+
+    def sources(self) -> Iterator[Source]:  # type: ignore[override]  # it is as long as a listing may be
+        return (Source(f"s3://bucket/{number:05}.png", 1000, f"{number}") for number in range(self.count))
+
+    def read(self, uri: str) -> bytes:
+        self.reads[uri] += 1
+        return picture(int(uri[-9:-4]))
+
+
+@pytest.mark.parametrize("answer", [ledgers.WRONG_KEY, SIGNED_WRONGLY], ids=["appkey", "jdcloud2"])
+def test_ten_thousand_images_and_a_wrong_secret_are_one_call(bench: Bench, answer: Reply) -> None:
+    archive, service = Archive(10_000), Service(answer)
+    manifest = bench.run(archive, service, sources=archive.sources(), max_in_flight=16)
+    assert len(service.calls) == 1
+    assert manifest.calls == 1
+    assert (manifest.inputs, manifest.waiting) == (10_000, 10_000)
+    assert manifest.stop
+    assert manifest.stop.reason == "configuration"
+    assert manifest.permanent()
+    assert sum(archive.reads.values()) <= 16
