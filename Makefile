@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest rate check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,11 @@ test-airflow: $(MAIN)/ready ## shell, server and system tests with the newest li
 
 test-oldest: $(OLDEST)/ready ## shell tests and both DAGs with the oldest line of Airflow
 	$(OLDEST)/bin/python -m pytest tests/shell tests/system -m "dags or not system"
+
+rate: $(MAIN)/ready ## how much of the rate is used, beside an outsider, over days; 45 minutes; RATE=options
+	$(MAIN)/bin/python -m tests.rate.airflow $(RATE)
+	$(MAIN)/bin/python -m tests.rate.outsider
+	$(MAIN)/bin/python -m tests.rate.days
 
 check: $(MAIN)/ready ## format, lint, types, import boundary, documents, wheel and sdist
 	$(MAIN)/bin/ruff format --check .
@@ -61,12 +66,14 @@ clean: ## remove the environments and everything built
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call environment,folder,Airflow line,what to install)
+# Compiled once: where Python may not write bytecode, each process of Airflow would compile it all anew.
 define environment
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	rm -rf $(1)
 	$(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/airflow-$(2).txt uv
-	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraints constraints/airflow-$(2).txt $(3)
+	$(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python \
+		--constraints constraints/airflow-$(2).txt $(3)
 	@touch $@
 endef
 

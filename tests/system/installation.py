@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import boto3
 import requests
+import sqlalchemy as sa
 
 from airflow_provider_jdocr.server.__main__ import KEY_VARIABLE, SECRET_VARIABLE
 from tests.demo.services import free_port, run_airflow, s3_server, server
@@ -69,10 +70,10 @@ class Run:
         tasks = ("recognise", "load")
         return {task: self.await_state(task, *FINISHED, seconds=seconds)["state"] for task in tasks}
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self, map_index: int = -1) -> dict[str, Any]:
         entry = self.airflow.get(
             f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/recognise/xcomEntries/return_value"
-            "?deserialize=false&stringify=false"
+            f"?deserialize=false&stringify=false&map_index={map_index}"
         )
         value = entry["value"]
         found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
@@ -112,6 +113,11 @@ class Installation:
             requests.post(f"{self.api}/api/v2/{path}", headers=self._headers(), json=body, timeout=30)
         )
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._checked(
+            requests.patch(f"{self.api}/api/v2/{path}", headers=self._headers(), json=body, timeout=30)
+        )
+
     def has_dags(self) -> bool:
         path = f"{self.api}/api/v2/dags/deferring"
         return requests.get(path, headers=self._headers(), timeout=10).ok
@@ -135,6 +141,18 @@ class Installation:
         aside = path.with_suffix(".new")
         aside.write_text(json.dumps(known | connections))
         aside.replace(path)
+
+    def connect_database(self, conn_id: str, url: str) -> None:
+        """Defines a connection to a database of the test's own."""
+        parts = sa.make_url(url)
+        if (backend := parts.get_backend_name()) == "sqlite":
+            self.connect(**{conn_id: {"conn_type": "sqlite", "host": parts.database}})
+            return
+        host = parts.host or parts.query.get("host")
+        where = {"host": host, "port": parts.port, "schema": parts.database}
+        who = {"login": parts.username, "password": parts.password}
+        kind = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}[backend]
+        self.connect(**{conn_id: {"conn_type": kind, **where, **who}})
 
     def account(self, ledger: str, **extra: Any) -> dict[str, Any]:
         """A `jdocr` connection to the stub service."""

@@ -4,13 +4,17 @@ truth.
 
 import io
 import json
+import random
 from decimal import Decimal
 
 from PIL import Image, PngImagePlugin
 
 
-def stub_picture(number: int, *, total: Decimal | None = None) -> bytes:
-    """A picture of invoice `number`; with another total it is another scan that says something else."""
+def stub_picture(number: int, *, total: Decimal | None = None, least_bytes: int = 0) -> bytes:
+    """A picture of invoice `number`; with another total it is another scan that says something else.
+
+    `least_bytes`: how large the file is at least; what fills it up means nothing.
+    """
     amount = Decimal(100 + number) if total is None else total / Decimal("1.13")
     amount = amount.quantize(Decimal("0.01"))
     tax = (amount * Decimal("0.13")).quantize(Decimal("0.01"))
@@ -31,6 +35,8 @@ def stub_picture(number: int, *, total: Decimal | None = None) -> bytes:
     info = PngImagePlugin.PngInfo()
     truth = json.dumps({"type": "vat_electronic_invoice", "fields": fields})
     info.add_text("jdocr-truth", truth)
+    if least_bytes:
+        info.add(b"noIs", random.Random(number).randbytes(least_bytes))
     content = io.BytesIO()
     Image.new("RGB", (240, 160), (number % 256, number // 256, 99)).save(content, "PNG", pnginfo=info)
     return content.getvalue()

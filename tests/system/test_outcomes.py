@@ -40,22 +40,6 @@ def query(url: str, statement: str) -> list[Any]:
     return rows
 
 
-def database(airflow: Installation, conn_id: str, url: str) -> None:
-    """Defines a connection to a database of the test's own."""
-    parts = sa.make_url(url)
-    if parts.get_backend_name() == "sqlite":
-        airflow.connect(**{conn_id: {"conn_type": "sqlite", "host": parts.database}})
-        return
-    host = parts.host or parts.query["host"]
-    fields = {
-        "login": parts.username,
-        "password": parts.password,
-        "schema": parts.database,
-        "port": parts.port,
-    }
-    airflow.connect(**{conn_id: {"conn_type": "postgres", "host": host, **fields}})
-
-
 class TestKills:
     """Item by item: what was answered is not billed again; what was in flight is named by the ledger."""
 
@@ -64,7 +48,7 @@ class TestKills:
         self, in_doubt: str, ledger: str, airflow: Installation, request: pytest.FixtureRequest
     ) -> None:
         database_url: str = request.getfixturevalue(ledger)
-        database(airflow, "ledger_kill", database_url)
+        airflow.connect_database("ledger_kill", database_url)
         # Short timeouts, so that the lease of a killed send ends soon.
         airflow.connect(
             jdocr_kill=airflow.account("ledger_kill", connect_timeout_seconds=1, read_timeout_seconds=2)
@@ -95,7 +79,7 @@ class TestKills:
     def test_a_running_task_that_is_cleared_bills_nothing_again(
         self, airflow: Installation, sqlite_url: str
     ) -> None:
-        database(airflow, "ledger_clear", sqlite_url)
+        airflow.connect_database("ledger_clear", sqlite_url)
         airflow.connect(
             jdocr_clear=airflow.account("ledger_clear", connect_timeout_seconds=1, read_timeout_seconds=2)
         )
@@ -168,7 +152,7 @@ def replies(airflow: Installation) -> int:
 @pytest.mark.parametrize("name", BAD_INPUTS)
 def test_bad_input_says_why_and_costs_next_to_nothing(name: str, airflow: Installation) -> None:
     bad, slug = BAD_INPUTS[name], name.replace(" ", "_")
-    database(airflow, f"ledger_{slug}", f"sqlite:///{airflow.home}/{slug}.db")
+    airflow.connect_database(f"ledger_{slug}", f"sqlite:///{airflow.home}/{slug}.db")
     account = airflow.account(f"ledger_{slug}")
     given = bad.account or {}
     airflow.connect(
@@ -194,7 +178,7 @@ def test_a_daily_limit_keeps_the_rest_and_a_deferral_to_the_reset_finishes_it(ai
         "%H:%M:%S"
     )
     airflow.behave(daily_limit=20, reset_time=reset)
-    database(airflow, "ledger_daily", f"sqlite:///{airflow.home}/daily.db")
+    airflow.connect_database("ledger_daily", f"sqlite:///{airflow.home}/daily.db")
     airflow.connect(jdocr_daily=airflow.account("ledger_daily", reset_time=reset))
     images = airflow.put("daily", numbered(4000, 50))
     stopped = airflow.trigger("batch", images=images, jdocr_conn_id="jdocr_daily", on_quota="stop")
@@ -215,8 +199,8 @@ def test_two_warehouses_of_one_ledger_have_their_own_images_and_a_loaded_invoice
     airflow: Installation, postgres_url: str
 ) -> None:
     here = f"sqlite:///{airflow.home}/here.db"
-    database(airflow, "warehouse_here", here)
-    database(airflow, "warehouse_there", postgres_url)
+    airflow.connect_database("warehouse_here", here)
+    airflow.connect_database("warehouse_there", postgres_url)
     mine, theirs = airflow.put("mine", numbered(5000, 4)), airflow.put("theirs", numbered(5002, 5))
     for images, warehouse in ((mine, "warehouse_here"), (theirs, "warehouse_there")):
         assert airflow.trigger("batch", images=images, warehouse_conn_id=warehouse).finish() == GREEN
