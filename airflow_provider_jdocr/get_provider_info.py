@@ -16,7 +16,7 @@ def get_provider_info() -> dict[str, object]:
             }
         ],
         "hooks": [_modules("hooks")],
-        "operators": [_modules("operators")],
+        "operators": [_modules("operators", "bookkeeping")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
         "cli": ["airflow_provider_jdocr.cli.definition.get_commands"],
@@ -32,8 +32,9 @@ def get_provider_info() -> dict[str, object]:
     }
 
 
-def _modules(name: str) -> dict[str, object]:
-    return {"integration-name": "JD OCR", "python-modules": [f"airflow_provider_jdocr.{name}"]}
+def _modules(*names: str) -> dict[str, object]:
+    modules = [f"airflow_provider_jdocr.{name}" for name in names]
+    return {"integration-name": "JD OCR", "python-modules": modules}
 
 
 def _field(label: str, description: str, *types: str, **schema: object) -> dict[str, object]:

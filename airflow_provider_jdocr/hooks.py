@@ -28,6 +28,7 @@ from airflow_provider_jdocr.core.errors import (
     InDoubt,
     JdOcrError,
     LedgerUnavailable,
+    ParseError,
     QuotaExhausted,
     ServiceError,
     Verdict,
@@ -211,6 +212,10 @@ def _no_answer(account: Account, uri: str, outcome: Outcome | None, stop: Stop |
             return ImageRejected(f"{uri}: {code}: {message}", code=code, uri=uri)
         case "held":
             return InDoubt(f"{uri}: {message}", code=code, uri=uri)
+        case "recognised" | "reused":
+            return ParseError(
+                f"{uri}: its raw reply was pruned. resend='all' pays for a new one.", reason="pruned"
+            )
         case "waiting" if stop and stop.reason == "configuration":
             return ConfigurationError(stop.message)
         case "waiting" if stop and stop.reason.startswith("quota_"):

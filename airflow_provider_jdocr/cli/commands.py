@@ -7,16 +7,15 @@ said in one line, without a traceback and without a secret, with exit code 1.
 import getpass
 import logging
 import os
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -26,7 +25,7 @@ from airflow_provider_jdocr.core import auditing, copying, pruning, schema
 from airflow_provider_jdocr.core import bill as bills
 from airflow_provider_jdocr.core import doubts as in_doubt
 from airflow_provider_jdocr.core.bill import COUNTS, MONEY, Line, Span
-from airflow_provider_jdocr.core.doubts import Doubt, Matching, MaybeCharged
+from airflow_provider_jdocr.core.doubts import Doubt, Matching, MaybeCharged, age_seconds
 from airflow_provider_jdocr.core.errors import ConfigurationError, JdOcrError
 from airflow_provider_jdocr.core.ledger import Decision, Ledger
 from airflow_provider_jdocr.core.prices import price_of
@@ -34,8 +33,7 @@ from airflow_provider_jdocr.databases import Database, database
 from airflow_provider_jdocr.hooks import JdOcrHook
 
 SHOWN = 20
-_DURATION = re.compile(r"([1-9]\d*)([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def settle(args: Namespace) -> int:
     _agreed(args, f"{len(found)} images: {args.decision}")
     # What came into doubt since was not shown.
     seen = Matching(call_ids=tuple(doubt.call.call_id or "none" for doubt in found))
-    decision = cast(Decision, args.decision.replace("-", "_"))
+    decision = cast(Decision, args.decision)
     charged = None if args.charged is None else args.charged == "yes"
     done = in_doubt.settle(books.ledger, seen, decision, charged=charged, **who)
     _say(f"{done.resolved} of {len(found)} images settled, {done.charges} charges corrected.")
@@ -127,8 +125,11 @@ def _correct_charges(args: Namespace, books: _Books, who: Mapping[str, str]) -> 
 def bill(args: Namespace) -> None:
     """Prints the lines of a bill, and in a table their total."""
     books = _books(args)
-    price = _price(args.price_per_call) if args.price_per_call else books.price
-    span = Span(since=args.since, until=args.until, **_whose(args), **_scope(args, books))
+    price = books.price
+    if args.price_per_call:
+        price = _meant("--price-per-call", lambda: price_of(args.price_per_call))
+    since, until = _day(books, "since", args.since), _day(books, "until", args.until)
+    span = Span(since, until, **_whose(args), **_scope(args, books))
     groups = tuple(args.group_by)
     lines = bills.bill(books.ledger.engine, span, groups, price=price, timezone=books.timezone)
     if args.output == "table":
@@ -235,31 +236,30 @@ def _whose(args: Namespace) -> dict[str, str | None]:
 
 
 def _matching(args: Namespace, books: _Books) -> Matching:
+    age = _meant("--older-than", lambda: age_seconds(args.older_than)) if args.older_than else 0.0
     return Matching(
         **_scope(args, books),
         **_whose(args),
         sha256=tuple(args.sha256),
         call_ids=tuple(getattr(args, "call_id", ())),
-        older_than_seconds=_seconds(args.older_than) if args.older_than else 0.0,
+        older_than_seconds=age,
     )
+
+
+def _day(books: _Books, name: str, text: str | None) -> date | None:
+    now = books.ledger.now()
+    return _meant(f"--{name}", lambda: bills.day_of(text, now, books.timezone)) if text else None
 
 
 def _narrowed(args: Namespace) -> bool:
     return any((*_whose(args).values(), args.sha256, args.call_id, args.older_than))
 
 
-def _seconds(text: str) -> float:
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        _usage(f"--older-than: {text!r} is no duration such as 30m, 12h or 7d")
-    return float(int(found[1]) * _UNITS[found[2]])
-
-
-def _price(text: str) -> Decimal:
+def _meant(option: str, read: Callable[[], _T]) -> _T:
     try:
-        return price_of(text)
+        return read()
     except ValueError as error:
-        _usage(f"--price-per-call {error}")
+        _usage(f"{option}: {error}")
 
 
 def _agreed(args: Namespace, what: str) -> None:

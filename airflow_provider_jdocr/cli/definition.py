@@ -3,7 +3,6 @@ what a command does is in `commands`, imported when one runs.
 """
 
 from collections.abc import Iterable
-from datetime import date
 from typing import Any
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
@@ -44,10 +43,6 @@ _WHICH = (
     Arg(("--sha256",), help="pictures with these digests", nargs="+", default=()),
     Arg(("--older-than",), help="sent so long ago at least, such as 30m, 12h or 7d"),
 )
-
-
-def _day(text: str) -> date:
-    return date.fromisoformat(text)
 
 
 def get_commands() -> list[CLICommand]:
@@ -104,8 +99,8 @@ def get_commands() -> list[CLICommand]:
                     "bill",
                     "Show calls, charged, maybe charged, not charged, reused, and yuan",
                     (
-                        Arg(("--since",), help="first day, YYYY-MM-DD", type=_day),
-                        Arg(("--until",), help="last day, YYYY-MM-DD", type=_day),
+                        Arg(("--since",), help="first day: YYYY-MM-DD, today or yesterday"),
+                        Arg(("--until",), help="last day, likewise"),
                         Arg(
                             ("--group-by",),
                             help="of day, dag_id, run_id, task_id, service, endpoint, account; default: day",

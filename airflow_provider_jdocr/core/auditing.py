@@ -91,7 +91,7 @@ def _queries(now: float) -> Mapping[str, sa.Select[tuple[str]]]:
     other = sa.or_(answer.c.recognition_id != image.id, answer.c.state != "answered")
     here = sa.and_(call.recognition_id == image.id, call.state == "sending")
     given_up = sa.exists().where(
-        schema.decision.c.recognition_id == image.id, schema.decision.c.decision == "give_up"
+        schema.decision.c.recognition_id == image.id, schema.decision.c.decision == "give-up"
     )
     unanswered = image.answer_id.is_(None) & image.settled.is_not(None)
     counted = outcome.outcome.in_(["recognised", "reused"])

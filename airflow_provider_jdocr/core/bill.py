@@ -104,6 +104,16 @@ def bill(
     return [Line(group, **{name: counts[name] for name in COUNTS}, price=price) for group, counts in ordered]
 
 
+def day_of(text: str, now: float, timezone: str) -> date:
+    """A day given as ``YYYY-MM-DD``, ``today`` or ``yesterday``. Raises `ValueError` with the rule."""
+    today = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(timezone)).date()
+    named = {"today": today, "yesterday": today - timedelta(days=1)}
+    try:
+        return named.get(text) or date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no day: write YYYY-MM-DD, today or yesterday") from None
+
+
 def total(lines: Iterable[Line]) -> Line:
     """One line that adds up the others, which have one price."""
     counts: Counter[str] = Counter()

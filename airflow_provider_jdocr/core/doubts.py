@@ -2,12 +2,13 @@
 
 An image is in doubt when it was sent and no answer is known: it may have been charged. A person who looked,
 or gave up looking, has two questions to answer, apart from each other: may the image be sent again
-(`ask_again`) or has it failed (`give_up`); and did JD charge the call. What is decided is written down with
+(`ask-again`) or has it failed (`give-up`); and did JD charge the call. What is decided is written down with
 who and why; `Ledger.resolve` and `Ledger.correct_charge` say what it means for the books.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,6 +33,18 @@ _in_doubt = sa.table(
     *(sa.column(name, sa.Integer) for name in ("doubts", "calls")),
     *(sa.column(each.name, each.type) for each in _both),
 )
+
+
+_DURATION = re.compile(r"([1-9]\d*)([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def age_seconds(text: str) -> float:
+    """The seconds of a text such as 30m, 12h or 7d. Raises `ValueError` with the rule."""
+    found = _DURATION.fullmatch(str(text))
+    if found is None:
+        raise ValueError(f"{text!r} is no duration such as 30m, 12h or 7d")
+    return float(int(found[1]) * _UNITS[found[2]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ SEND_MARGIN_SECONDS = 10.0
 
 Resend = Literal["none", "failed", "all"]
 InDoubt = Literal["resend", "hold"]
-Decision = Literal["ask_again", "give_up"]
+Decision = Literal["ask-again", "give-up"]
 GIVEN_UP = "GIVEN_UP"
 """The code of an image that was in doubt until a person gave it up: failed, without an answer."""
 
@@ -448,7 +448,7 @@ class Ledger:
                     return Busy(DOUBT_GRACE_SECONDS)
             elif row.lease_until > now:
                 return Busy(row.lease_until - now)
-            failed = {"settled": Settled.FAILED} if decision == "give_up" and not row.settled else {}
+            failed = {"settled": Settled.FAILED} if decision == "give-up" and not row.settled else {}
             free = {"state": State.IDLE, "doubts": 0, "lease_token": None, "lease_until": 0.0}
             self._set(db, row.id, **free, **failed)
             self._note_decision(db, row.id, decision, by, reason, now)
@@ -474,7 +474,7 @@ class Ledger:
             change = schema.attempt.update().where(columns.id == attempt_id, nobody_said, over)
             if db.execute(change.values(charged=charged)).rowcount == 0:
                 return False
-            said = "charged" if charged else "not_charged"
+            said = "charged" if charged else "not-charged"
             self._note_decision(db, row.id, said, by, reason, now, attempt_id=attempt_id)
             return True
 

@@ -144,7 +144,7 @@ decision = sa.Table(
     sa.Column("recognition_id", sa.ForeignKey("jdocr_recognition.id"), nullable=False, index=True),
     sa.Column("attempt_id", sa.String(32), comment="of a decision on one call's charge"),
     sa.Column(
-        "decision", sa.String(11), nullable=False, comment="ask_again, give_up, charged or not_charged"
+        "decision", sa.String(11), nullable=False, comment="ask-again, give-up, charged or not-charged"
     ),
     sa.Column("decided_by", sa.String(255), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),

@@ -30,7 +30,7 @@ def ledger(database_url: str, clock: Clock) -> Iterator[Ledger]:
         called(opened, UNREACHED, "unreached")
         called(opened, LOST, "given up")
         settle(
-            opened, Matching(prefix=books.uri("given up")), "give_up", charged=True, by="li.wei", reason=""
+            opened, Matching(prefix=books.uri("given up")), "give-up", charged=True, by="li.wei", reason=""
         )
         called(opened, LOST, "lost")
         late = begun(opened, "late")
@@ -90,7 +90,7 @@ def test_what_cannot_be_is_noticed(ledger: Ledger, code: str) -> None:
 def test_a_decision_without_its_image_is_noticed(sqlite_url: str, clock: Clock) -> None:
     with books.opened(sqlite_url, clock) as ledger:
         called(ledger, LOST)
-        settle(ledger, Matching(), "give_up", by="li.wei", reason="")
+        settle(ledger, Matching(), "give-up", by="li.wei", reason="")
         with ledger.engine.connect() as db:
             db.exec_driver_sql("PRAGMA foreign_keys=OFF")
             db.rollback()

@@ -81,7 +81,7 @@ def test_a_picture_whose_task_was_killed_is_known_by_the_name_it_was_read_under(
 def test_what_is_on_its_way_is_listed_and_left_alone(ledger: Ledger, clock: Clock) -> None:
     attempt = begun(ledger)
     assert only(ledger).lease_seconds > 0
-    assert decide(ledger, "give_up", charged=False) == Settlement(matched=1, resolved=0, busy=1, charges=0)
+    assert decide(ledger, "give-up", charged=False) == Settlement(matched=1, resolved=0, busy=1, charges=0)
     ended(ledger, attempt, GOOD)
     assert doubts(ledger) == []
 
@@ -92,30 +92,30 @@ def test_nothing_is_decided_while_a_process_may_still_write_its_reply_down(
     assert LATE_REPLY_SECONDS > STORE_SECONDS
     begun(ledger)
     clock.pass_(only(ledger).lease_seconds)
-    assert decide(ledger, "ask_again").busy == 1
+    assert decide(ledger, "ask-again").busy == 1
     assert only(ledger).lease_seconds == DOUBT_GRACE_SECONDS
     clock.pass_(DOUBT_GRACE_SECONDS)
-    assert decide(ledger, "ask_again").resolved == 1
+    assert decide(ledger, "ask-again").resolved == 1
 
 
 def test_what_was_killed_long_ago_is_settled_at_once(ledger: Ledger, clock: Clock) -> None:
     begun(ledger)
     clock.pass_(only(ledger).lease_seconds + LATE_REPLY_SECONDS)
-    assert decide(ledger, "ask_again").resolved == 1
+    assert decide(ledger, "ask-again").resolved == 1
     assert doubts(ledger) == []
 
 
 def test_ask_again_lets_the_next_run_send_it_once_more_also_under_hold(ledger: Ledger) -> None:
     called(ledger, LOST)
     assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Held)
-    assert decide(ledger, "ask_again") == Settlement(matched=1, resolved=1, busy=0, charges=0)
+    assert decide(ledger, "ask-again") == Settlement(matched=1, resolved=1, busy=0, charges=0)
     called(ledger, LOST, run=OTHER_RUN, in_doubt="hold")
     assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Held)
 
 
 def test_a_claim_that_is_given_back_keeps_the_permission(ledger: Ledger) -> None:
     called(ledger, LOST)
-    decide(ledger, "ask_again")
+    decide(ledger, "ask-again")
     claim = ledger.claim(identity(), OTHER_RUN, in_doubt="hold")
     assert isinstance(claim, Claim)
     ledger.release(claim)
@@ -124,7 +124,7 @@ def test_a_claim_that_is_given_back_keeps_the_permission(ledger: Ledger) -> None
 
 def test_what_was_given_up_has_failed_and_is_not_sent_again_unless_told(ledger: Ledger) -> None:
     called(ledger, LOST)
-    decide(ledger, "give_up")
+    decide(ledger, "give-up")
     answer = ledger.claim(identity(), OTHER_RUN)
     assert isinstance(answer, SettledAlready)
     assert (answer.recognition.settled, answer.recognition.code) == (Settled.FAILED, GIVEN_UP)
@@ -132,7 +132,7 @@ def test_what_was_given_up_has_failed_and_is_not_sent_again_unless_told(ledger: 
     assert isinstance(ledger.claim(identity(), OTHER_RUN, resend="failed"), Claim)
 
 
-@pytest.mark.parametrize("decision", ["ask_again", "give_up"])
+@pytest.mark.parametrize("decision", ["ask-again", "give-up"])
 def test_an_answer_that_comes_after_the_decision_counts(
     ledger: Ledger, clock: Clock, decision: Decision
 ) -> None:
@@ -149,7 +149,7 @@ def test_an_answer_that_comes_after_the_decision_counts(
 def test_a_failure_that_comes_after_giving_up_brings_its_own_code(ledger: Ledger, clock: Clock) -> None:
     late = begun(ledger)
     clock.pass_(3600)
-    decide(ledger, "give_up")
+    decide(ledger, "give-up")
     ended(ledger, late, FAILED)
     answer = ledger.claim(identity(), OTHER_RUN)
     assert isinstance(answer, SettledAlready)
@@ -159,7 +159,7 @@ def test_a_failure_that_comes_after_giving_up_brings_its_own_code(ledger: Ledger
 def test_a_loss_that_is_noticed_after_the_decision_changes_nothing(ledger: Ledger, clock: Clock) -> None:
     late = begun(ledger)
     clock.pass_(3600)
-    decide(ledger, "ask_again")
+    decide(ledger, "ask-again")
     ended(ledger, late, LOST)
     assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Claim)
 
@@ -168,16 +168,16 @@ def test_an_answer_that_is_there_outlives_giving_up_a_further_call(ledger: Ledge
     called(ledger, GOOD)
     called(ledger, LOST, run=OTHER_RUN, resend="all")
     assert only(ledger).answered
-    assert decide(ledger, "give_up").resolved == 1
+    assert decide(ledger, "give-up").resolved == 1
     assert [stored.body for stored in ledger.answers([identity()])] == [GOOD.body]
 
 
 def test_who_decided_what_when_and_why_is_kept(ledger: Ledger) -> None:
     called(ledger, LOST)
-    decide(ledger, "give_up", charged=True)
+    decide(ledger, "give-up", charged=True)
     with ledger.engine.connect() as db:
         rows = db.execute(sa.select(schema.decision).order_by(schema.decision.c.decision)).all()
-    assert [row.decision for row in rows] == ["charged", "give_up"]
+    assert [row.decision for row in rows] == ["charged", "give-up"]
     assert {(row.decided_by, row.reason, row.decided_at) for row in rows} == {
         ("li.wei", "looked at the bill", ledgers.START)
     }
@@ -185,8 +185,8 @@ def test_who_decided_what_when_and_why_is_kept(ledger: Ledger) -> None:
 
 def test_deciding_twice_decides_once(ledger: Ledger) -> None:
     called(ledger, LOST)
-    assert decide(ledger, "give_up").resolved == 1
-    assert decide(ledger, "ask_again") == Settlement(matched=0, resolved=0, busy=0, charges=0)
+    assert decide(ledger, "give-up").resolved == 1
+    assert decide(ledger, "ask-again") == Settlement(matched=0, resolved=0, busy=0, charges=0)
 
 
 @pytest.mark.parametrize("charged", [True, False])
@@ -195,7 +195,7 @@ def test_what_the_bill_says_of_a_doubtful_call_is_written_into_the_books(
 ) -> None:
     called(ledger, LOST)
     assert ledger.cost(RUN).charged_unknown == 1
-    assert decide(ledger, "ask_again", charged=charged).charges == 1
+    assert decide(ledger, "ask-again", charged=charged).charges == 1
     assert (ledger.cost(RUN).charged, ledger.cost(RUN).charged_unknown) == (int(charged), 0)
     assert maybe_charged(ledger) == []
 
@@ -220,7 +220,7 @@ def test_the_services_own_word_is_never_corrected(ledger: Ledger) -> None:
 def test_the_services_late_word_wins_and_its_silence_does_not(ledger: Ledger, clock: Clock) -> None:
     spoken, silent = begun(ledger, "spoken"), begun(ledger, "silent")
     clock.pass_(3600)
-    decide(ledger, "give_up", charged=False)
+    decide(ledger, "give-up", charged=False)
     ended(ledger, spoken, GOOD)
     ended(ledger, silent, LOST)
     assert (ledger.cost(RUN).charged, ledger.cost(RUN).charged_unknown) == (1, 0)
@@ -246,7 +246,7 @@ def test_what_is_meant_is_meant_by_all_that_is_said(ledger: Ledger, clock: Clock
     found = [doubt.call.uri for doubt in doubts(ledger, matching)]
     assert found == [books.uri("a")]
     assert [call.uri for call in maybe_charged(ledger, matching)] == found
-    assert decide(ledger, "give_up", matching).resolved == 1
+    assert decide(ledger, "give-up", matching).resolved == 1
     assert only(ledger).call.uri == books.uri("b")
 
 
@@ -265,7 +265,7 @@ def test_workers_and_a_person_at_once_neither_wait_for_each_other_nor_send_twice
 
         with ThreadPoolExecutor(4) as pool:
             workers = [pool.submit(claim_all, number) for number in range(3)]
-            person = pool.submit(decide, ledger, "ask_again")
+            person = pool.submit(decide, ledger, "ask-again")
             claimed = [name for worker in workers for name in worker.result()]
             assert person.result().matched <= len(names)
     assert sorted(claimed) == sorted(names)

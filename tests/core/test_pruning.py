@@ -33,7 +33,7 @@ def ledger(database_url: str, clock: Clock) -> Iterator[Ledger]:
         called(opened, FAILED, "failed")
         called(opened, LOST, "lost")
         called(opened, LOST, "given up")
-        settle(opened, Matching(prefix=books.uri("given up")), "give_up", by="li.wei", reason="")
+        settle(opened, Matching(prefix=books.uri("given up")), "give-up", by="li.wei", reason="")
         called(opened, UNREACHED, "unreached")
         noted(opened, "reused", "good", OTHER_RUN)
         opened.open_run(RunKey("dag", "of nothing", "recognise"))

@@ -12,6 +12,7 @@ from airflow_provider_jdocr.core.errors import (
     ConfigurationError,
     ImageRejected,
     LedgerError,
+    ParseError,
     QuotaExhausted,
     ServiceError,
 )
@@ -103,6 +104,16 @@ def test_one_picture_becomes_an_invoice_and_is_paid_once(
         found = hook.recognize(image)
         assert found.number == "12345678"
         assert str(found.total) == "113.00"
+    assert len(service.calls) == 1
+
+
+def test_a_picture_whose_raw_reply_was_pruned_is_not_paid_for_again(account: str, service: Service) -> None:
+    hook = JdOcrHook(account)
+    hook.recognize(picture(1))
+    with hook.get_ledger().engine.begin() as db:
+        db.exec_driver_sql("UPDATE jdocr_attempt SET reply = NULL")
+    with pytest.raises(ParseError, match="its raw reply was pruned"):
+        hook.recognize(picture(1))
     assert len(service.calls) == 1
 
 
