@@ -79,12 +79,10 @@ _URI = """COALESCE(
       WHERE named.sha256 = image.sha256 AND named.run_digest = attempt.run_digest),
     (SELECT MIN(seen.uri) FROM jdocr_source AS seen WHERE seen.sha256 = image.sha256))"""
 
-_MYSQL = "TIMESTAMPADD(MICROSECOND, ROUND(({0} + 28800) * 1000000), TIMESTAMP '1970-01-01 00:00:00')"
 _BEIJING_TIME: Mapping[str, str] = {
     "sqlite": "DATETIME({0} + 28800, 'unixepoch')",
     "postgresql": "(TO_TIMESTAMP({0} + 28800) AT TIME ZONE 'UTC')",
-    "mysql": _MYSQL,
-    "mariadb": _MYSQL,
+    "mysql": "TIMESTAMPADD(MICROSECOND, ROUND(({0} + 28800) * 1000000), TIMESTAMP '1970-01-01 00:00:00')",
 }
 NAMES = ("jdocr_bill", "jdocr_in_doubt")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,20 @@ def source(database_url: str, clock: Clock) -> Iterator[Ledger]:
         yield opened
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """An empty database of either kind."""
-    if request.param == "sqlite":
-        made = engine_for(f"sqlite:///{tmp_path / 'target.db'}")
-        yield made
-        made.dispose()
+@contextmanager
+def empty_database(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'target.db'}"
         return
-    with databases.fresh_database(request.getfixturevalue("postgres_server")) as url:
+    server = {"postgresql": "postgres_server", "mysql": "mariadb_server"}[kind]
+    with databases.fresh_database(request.getfixturevalue(server)) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """An empty database of each kind."""
+    with empty_database(request.param, request, tmp_path) as url:
         made = engine_for(url)
         yield made
         made.dispose()
