@@ -127,7 +127,7 @@ class JdOcrHook(BaseHook):
         text = self._connection.extra
         try:
             extra = json.loads(text) if text else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             extra = None
         if not isinstance(extra, dict):
             # Airflow itself reads broken extras as none at all, and the endpoint would silently be another.

@@ -29,7 +29,11 @@ DEFAULT_ENDPOINT = "ocr_invoice"
 # JD documents neither for these hosts; its known verifiers read both from the credential scope.
 DEFAULT_REGION = "cn-north-1"
 DEFAULT_SIGNING_SERVICE = "apigateway"
-LONGEST_TIMEOUT_SECONDS = 600.0
+SHORTEST_TIMEOUT_SECONDS, LONGEST_TIMEOUT_SECONDS = 0.001, 600.0
+LOWEST_QPS, HIGHEST_QPS = 0.001, 10_000.0
+MOST_CALLS_A_DAY = 1_000_000_000
+LONGEST_HOST = 253
+"""Characters of a host name, by the rules of DNS."""
 SHORTEST_SECRET = 8
 """Shorter ones are none of JD's, and their letters may occur anywhere."""
 _NAME = re.compile("[A-Za-z_-]{1,40}")
@@ -125,14 +129,12 @@ def account_from_parts(
         security_token=_security_token(fields, auth),
         region=fields.scope("region", DEFAULT_REGION),
         signing_service=fields.scope("service", DEFAULT_SIGNING_SERVICE),
-        qps=fields.number("qps", 2.0, "calls a second"),
+        qps=fields.number("qps", 2.0, "calls a second", LOWEST_QPS, HIGHEST_QPS),
         daily_limit=fields.count("daily_limit"),
         reset_time=fields.clock_time("reset_time", time(0, 0)),
         reset_timezone=fields.timezone("reset_timezone", "Asia/Shanghai"),
-        connect_timeout_seconds=fields.number(
-            "connect_timeout_seconds", 5.0, "seconds", LONGEST_TIMEOUT_SECONDS
-        ),
-        read_timeout_seconds=fields.number("read_timeout_seconds", 30.0, "seconds", LONGEST_TIMEOUT_SECONDS),
+        connect_timeout_seconds=fields.timeout("connect_timeout_seconds", 5.0),
+        read_timeout_seconds=fields.timeout("read_timeout_seconds", 30.0),
         ca_bundle=_ca_bundle(fields, base_url),
         price_per_call=fields.price("price_per_call"),
     )
@@ -205,27 +207,31 @@ class _Fields:
             )
         return value
 
-    def number(self, key: str, default: float, unit: str, most: float = math.inf) -> float:
+    def number(self, key: str, default: float, unit: str, least: float, most: float) -> float:
         value = self.value(key)
         if value is None:
             return default
         number = _as_number(value)
-        if number is None or not 0 < number <= most:
-            bound = "" if math.isinf(most) else f" and at most {most:g}"
+        if number is None or not least <= number <= most:
             raise self.error(
                 f"extra {key}",
-                f"must be a number of {unit} above 0{bound}. Correct it or leave it out for {default:g}.",
+                f"must be a number of {unit} from {least:g} to {most:g}. "
+                f"Correct it or leave it out for {default:g}.",
             )
         return number
+
+    def timeout(self, key: str, default: float) -> float:
+        return self.number(key, default, "seconds", SHORTEST_TIMEOUT_SECONDS, LONGEST_TIMEOUT_SECONDS)
 
     def count(self, key: str) -> int | None:
         value = self.value(key)
         if value is None:
             return None
         number = _as_number(value)
-        if number is None or number < 1 or number != int(number):
+        if number is None or not 1 <= number <= MOST_CALLS_A_DAY or number != int(number):
             raise self.error(
-                f"extra {key}", "must be a whole number above 0. Leave it out when there is no limit."
+                f"extra {key}",
+                f"must be a whole number from 1 to {MOST_CALLS_A_DAY}. Leave it out when there is no limit.",
             )
         return int(number)
 
@@ -313,7 +319,8 @@ def _ca_bundle(fields: _Fields, base_url: str) -> str | None:
     if not base_url.startswith("https://"):
         raise fields.error("extra ca_bundle", "is of no use with http. Remove it, or set the host to https.")
     try:
-        if not Path(path).is_absolute():
+        # A device would be read without end.
+        if not Path(path).is_absolute() or not Path(path).is_file():
             raise ValueError
         ssl.create_default_context(cafile=path)
     except (OSError, ValueError):
@@ -408,7 +415,8 @@ def _port(fields: _Fields, parts: SplitResult, port: int | None) -> int | None:
 
 def _host_name(fields: _Fields, parts: SplitResult) -> str:
     name = parts.hostname or ""
-    if not _is_ipv6(name) and not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", name):
+    labels = r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*"
+    if len(name) > LONGEST_HOST or not (_is_ipv6(name) or re.fullmatch(labels, name)):
         raise fields.error("host", _HOST_RULE)
     return name
 

@@ -369,8 +369,16 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, _: requests.Response) -> str | None:
+        """Nowhere. requests looks even where it must not follow: it reads all of the reply for that, however
+        long, and stumbles over an address that is none.
+        """
+        return None
+
+
 def _new_session() -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     adapter = _Adapter()
     session.mount("https://", adapter)
     session.mount("http://", adapter)

@@ -189,13 +189,13 @@ class Behave(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reset: bool = False
-    latency: float | None = Field(default=None, ge=0)
-    qps: float | None = Field(default=None, ge=0)
+    latency: float | None = Field(default=None, ge=0, le=3_600)
+    qps: float | None = Field(default=None, ge=0, le=1_000_000)
     window: Window | None = None
     daily_limit: int | None = Field(default=None, ge=-1)
     total_limit: int | None = Field(default=None, ge=-1)
     body_encoding: Encoding | None = None
     remain: RemainShown | None = None
     reset_time: time | None = None
-    clock_offset_seconds: float | None = None
+    clock_offset_seconds: float | None = Field(default=None, ge=-1e9, le=1e9)
     faults: tuple[Fault, ...] | None = None

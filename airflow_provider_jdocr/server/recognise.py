@@ -292,6 +292,16 @@ def _embedded(image: Image.Image) -> dict[str, Any]:
         text = comment.decode("utf-8", "replace").partition("=")[2]
     try:
         truth = json.loads(text) if isinstance(text, str) else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return truth if isinstance(truth, dict) else {}
+    return truth if _is_truth(truth) else {}
+
+
+def _is_truth(value: Any) -> bool:
+    """Whether it is a type and texts by key; whoever draws a picture may have written anything."""
+    fields = value.get("fields", {}) if isinstance(value, dict) else None
+    return (
+        isinstance(fields, dict)
+        and isinstance(value.get("type", ""), str)
+        and all(isinstance(text, str) for text in fields.values())
+    )

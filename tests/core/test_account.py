@@ -87,9 +87,13 @@ def test_a_blank_extra_is_not_given() -> None:
         ("qps", "two"),
         ("qps", [2]),
         ("qps", 10**400),
+        ("qps", 5e-324),
+        ("qps", 1e300),
         ("daily_limit", 0),
         ("daily_limit", "2.5"),
         ("daily_limit", False),
+        ("daily_limit", 1e300),
+        ("daily_limit", "1e10"),
         ("reset_time", "24:00"),
         ("reset_time", "7:00"),
         ("reset_time", "07:00:00.5"),
@@ -101,6 +105,7 @@ def test_a_blank_extra_is_not_given() -> None:
         ("read_timeout_seconds", 0),
         ("read_timeout_seconds", 601),
         ("connect_timeout_seconds", "-5"),
+        ("connect_timeout_seconds", 1e-300),
         ("connect_timeout_seconds", True),
         ("ledger_conn_id", 7),
         ("price_per_call", "480 yuan"),
@@ -228,6 +233,7 @@ def test_a_host_may_be_a_name_or_a_url(parts: tuple[Any, ...], base_url: str, se
         ("京东.example.com",),
         ("https://",),
         ("a..b",),
+        ("CANARY." * 36 + "cn",),
         ("https://[::1",),
         ("https://ocr.example.com:port",),
         ("https://ocr.example.com:99999",),
@@ -259,6 +265,8 @@ def test_authorities_need_an_absolute_path_and_https(tmp_path: Path) -> None:
     # For JD itself too: a proxy of the company's may open TLS.
     assert _account(ca_bundle=made.chain).ca_bundle == made.chain
     assert "absolute path" in _refused("https://ocr.example.com", ca_bundle="authorities.pem")
+    # Which would be read without end.
+    assert "absolute path" in _refused("https://ocr.example.com", ca_bundle="/dev/zero")
     assert "no use with http" in _refused("http://127.0.0.1:8600", ca_bundle=made.chain)
 
 

@@ -429,6 +429,18 @@ _BOMB = gzip.compress(bytes(50_000_000))
             for status in (301, 302, 303, 307, 308)
         ),
         pytest.param(_answer(_http(b"", status="304 Not Modified")), "redirect", id="redirect-nowhere"),
+        *(
+            pytest.param(
+                _answer(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n" % location),
+                "redirect",
+                id=f"redirect-to-{name}",
+            )
+            for name, location in (
+                ("no-text", b"\xff\xfe"),
+                ("half-an-address", b"http://[::1"),
+                ("no-port", b"http://a:b:c/"),
+            )
+        ),
     ],
 )
 @pytest.mark.parametrize("auth", ["jdcloud2", "appkey"])
@@ -439,6 +451,21 @@ def test_once_the_request_may_have_left_every_failure_is_in_doubt(serve: Serve, 
     assert server.connections == 1, "nothing is sent twice and no redirect is followed"
     assert "CANARY" not in str(found)
     assert "?" not in str(found)
+
+
+def test_the_body_of_a_redirect_is_not_read() -> None:
+    sent: list[int] = []
+
+    def serve(peer: socket.socket, server: _Server) -> None:
+        server.read_request(peer)
+        peer.sendall(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 100000000\r\n\r\n")
+        while sum(sent) < 100_000_000:
+            peer.sendall(bytes(100_000))
+            sent.append(100_000)
+
+    with _serving(serve) as server:
+        _assert_in_doubt(_send(f"http://127.0.0.1:{server.port}"), "redirect")
+    assert sum(sent) < 100_000_000, "the client hung up long before"
 
 
 def test_a_connection_broken_while_the_picture_is_sent_is_in_doubt() -> None:

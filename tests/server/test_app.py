@@ -363,6 +363,9 @@ def test_a_real_engine_is_not_announced_as_a_stub(service: Running) -> None:
         ({"faults": [{"fault": "code"}]}, "code needs a code"),
         ({"faults": [{"fault": "vanish"}]}, "vanish"),
         ({"qps": -1}, "qps"),
+        ({"qps": 1e300}, "qps"),
+        ({"latency": 1e300}, "latency"),
+        ({"clock_offset_seconds": 1e300}, "clock_offset_seconds"),  # no calendar goes so far
     ],
 )
 def test_what_cannot_be_told_is_refused_by_name(service: Running, change: dict[str, Any], named: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from airflow_provider_jdocr.server.recognise import OcrEngine, Reading, StubEngine, Unreadable
 
@@ -167,7 +168,20 @@ def test_a_picture_without_a_truth_is_no_invoice_to_the_stub() -> None:
     assert (reading.type, reading.fields, reading.width, reading.height) == ("other", (), 60, 40)
 
 
-def _png(image: Image.Image) -> bytes:
+@pytest.mark.parametrize(
+    "truth",
+    ['{"fields": []}', '{"type": [1]}', '{"fields": {"vat_invoice_total": 1}}', "[" * 100_000, "{", "1"],
+    ids=["a-list", "a-type-that-is-none", "a-number", "a-bomb", "half", "no-object"],
+)
+def test_a_truth_of_another_shape_is_none(truth: str) -> None:
+    """Whoever draws a picture may write anything into it."""
+    info = PngInfo()
+    info.add_text("jdocr-truth", truth)
+    reading = StubEngine().read(_png(Image.new("RGB", (60, 40)), pnginfo=info))
+    assert (reading.type, reading.fields) == ("other", ())
+
+
+def _png(image: Image.Image, **options: Any) -> bytes:
     out = io.BytesIO()
-    image.save(out, "PNG")
+    image.save(out, "PNG", **options)
     return out.getvalue()

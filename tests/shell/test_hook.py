@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
+from airflow.sdk import Connection
 
 from airflow_provider_jdocr.core.account import EXTRAS
 from airflow_provider_jdocr.core.errors import (
@@ -88,6 +89,18 @@ def test_a_ledger_alone_is_not_looked_up_by_a_name_that_is_the_secret(connect: C
     connect("wrong", conn_type="jdocr", login="key", password="CANARY7f3e", extra=extra)
     with pytest.raises(ConfigurationError, match="extra ledger_conn_id: holds the secret key"):
         JdOcrHook("wrong").get_ledger()
+
+
+def test_an_extra_that_is_nested_without_end_is_no_json_object() -> None:
+    class Nested(JdOcrHook):
+        @classmethod
+        def get_connection(cls, conn_id: str) -> Connection:
+            return Connection(
+                conn_id=conn_id, conn_type="jdocr", login="a", password="b", extra="[" * 100_000
+            )
+
+    with pytest.raises(ConfigurationError, match="no JSON object"):
+        Nested("nested").get_account()
 
 
 def test_a_connection_that_is_not_there_is_a_configuration_error() -> None:
