@@ -60,6 +60,12 @@ class Database:
         """An engine that has opened nothing yet but a SQLite file's folder."""
         try:
             return engine_for(self.url, connect_args=dict(self.connect_args))
+        except ModuleNotFoundError as error:
+            extra = "postgres" if self.url.get_backend_name() == "postgresql" else "mysql"
+            raise ConfigurationError(
+                f"the driver {error.name} of the database is not installed: "
+                f"pip install 'airflow-provider-jdocr[{extra}]'"
+            ) from error
         except OSError as error:
             raise ConfigurationError(
                 f"the SQLite file {self.url.database} cannot be opened: {error.strerror}. "

@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import (
     mask_secret,
 )
 from requests.utils import get_environ_proxies, select_proxy
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from airflow_provider_jdocr.core import parsing
 from airflow_provider_jdocr.core.account import Account, account_from_parts, refuse_misplaced
@@ -27,7 +26,6 @@ from airflow_provider_jdocr.core.errors import (
     ImageRejected,
     InDoubt,
     JdOcrError,
-    LedgerUnavailable,
     ParseError,
     QuotaExhausted,
     ServiceError,
@@ -65,13 +63,8 @@ class JdOcrHook(BaseHook):
 
     def get_ledger(self) -> Ledger:
         """The ledger that the connection names, its tables created where they were missing."""
-        try:
-            ledger = Ledger(self._ledger_database.engine())
-            ledger.create()
-        except DBAPIError as error:
-            reason = str(error.orig).strip().partition("\n")[0]
-            message = f"The ledger cannot be opened: {reason}. Nothing is sent without it."
-            raise LedgerUnavailable(message) from error
+        ledger = Ledger(self._ledger_database.engine())
+        ledger.create()
         return ledger
 
     def recognize(self, image: str | bytes | Path, *, storage_conn_id: str | None = None) -> Invoice:
@@ -104,7 +97,7 @@ class JdOcrHook(BaseHook):
             account = self.get_account()
             self.get_ledger().now()
             _reach(account)
-        except (JdOcrError, SQLAlchemyError, OSError) as error:
+        except (JdOcrError, OSError) as error:
             return False, str(error)
         return True, (
             f"The connection is well formed, its ledger answers and {account.base_url} can be reached. "

@@ -116,7 +116,7 @@ class MariaDb:
         self._wait()
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.kill()
         self._process.wait()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ import logging
 import random
 import threading
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -29,12 +30,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.client import Client, WireFailure
-from airflow_provider_jdocr.core.engines import MAY_PASS
-from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError, Verdict, code_for
+from airflow_provider_jdocr.core.errors import LedgerError, LedgerUnavailable, StorageError, Verdict, code_for
 from airflow_provider_jdocr.core.ledger import (
     Attempt,
     Busy,
@@ -352,8 +350,8 @@ class _Batch:
 
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
-        self._since = desk.ledger.open_run(desk.run)
-        self._traffic = _Traffic(desk, desk.ledger.cost(desk.run).calls)
+        self._since = _patiently(desk, partial(desk.ledger.open_run, desk.run))
+        self._traffic = _Traffic(desk, _patiently(desk, partial(desk.ledger.cost, desk.run)).calls)
         self._counts: Counter[str] = Counter()
         self._problems: list[Mapping[str, str | None]] = []
         self._later: deque[_Later] = deque()
@@ -369,11 +367,6 @@ class _Batch:
                 self._drain(pool, running)
                 self._write_down(flush=True)
                 return self._manifest()
-            except SQLAlchemyError as error:
-                self._break_off(running)
-                raise LedgerUnavailable(
-                    f"the ledger is away ({type(error).__name__}); clear or retry the task"
-                ) from error
             except BaseException:
                 self._break_off(running)
                 raise
@@ -384,7 +377,7 @@ class _Batch:
         for future in wait(running).done:
             if future.exception() is None and isinstance(done := future.result(), _Done):
                 self._finished.append(done.outcome)
-        with suppress(SQLAlchemyError):
+        with suppress(LedgerError):
             self._write_down(flush=True)
 
     # --- the main thread
@@ -494,7 +487,7 @@ class _Batch:
         now = time.monotonic()
         if now - self._spoke >= PROGRESS_EVERY_SECONDS:
             self._spoke = now
-            with suppress(SQLAlchemyError):  # the next line may tell; the work goes on without this one
+            with suppress(LedgerError):  # the next line may tell; the work goes on without this one
                 self._say("Progress")
 
     def _say(self, what: str) -> None:
@@ -552,10 +545,8 @@ class _Batch:
             return self._ask(source, looked)
         except StorageError as error:
             return _Done(Outcome(source.uri, None, "rejected", "UNREADABLE", str(error)), unsettled=True)
-        except SQLAlchemyError as error:
-            stop = Stop(
-                "ledger", f"the ledger cannot be written: {type(error).__name__}. Nothing is sent without it."
-            )
+        except LedgerError as error:
+            stop = Stop("ledger", str(error))
             self._traffic.end(stop)
             return self._stopped(source, stop)
 
@@ -607,11 +598,13 @@ class _Batch:
     def _claim(self, source: Source, image: Image) -> Claim | _Done | _Later:
         desk = self._desk
         if stop := self._traffic.stop:
-            row = desk.ledger.recognitions([desk.identity(image.sha256)]).get(desk.identity(image.sha256))
+            look = partial(desk.ledger.recognitions, [desk.identity(image.sha256)])
+            row = _patiently(desk, look).get(desk.identity(image.sha256))
             return _settled(source, row, desk.run) if row and row.settled else self._stopped(source, stop)
         identity = desk.identity(image.sha256)
         resend, in_doubt = desk.policy.resend, desk.policy.in_doubt
-        claim = partial(desk.ledger.claim, identity, desk.run, resend=resend, in_doubt=in_doubt)
+        token = uuid.uuid4().hex
+        claim = partial(desk.ledger.claim, identity, desk.run, resend=resend, in_doubt=in_doubt, token=token)
         match _patiently(desk, claim):
             case Claim() as claimed:
                 return claimed
@@ -656,7 +649,8 @@ class _Batch:
             desk.pause(max(0.0, slot.seconds - LEAD_SECONDS))
             if self._traffic.halted:
                 break
-            begun = desk.ledger.begin(
+            begin = partial(
+                desk.ledger.begin,
                 claim,
                 desk.account,
                 desk.run,
@@ -665,6 +659,7 @@ class _Batch:
                 keep_remaining=desk.policy.budget.keep_remaining,
                 slot=slot,
             )
+            begun = _patiently(desk, begin)
             if isinstance(begun, Attempt):
                 desk.pause(min(LEAD_SECONDS, max(0.0, due - time.monotonic())))
                 return begun
@@ -723,10 +718,10 @@ def _patiently(desk: _Desk, ask: Callable[[], _T]) -> _T:
     while True:
         try:
             return ask()
-        except MAY_PASS as error:
+        except LedgerUnavailable as error:
             if time.monotonic() >= ends:
                 raise
-            desk.log.warning("The ledger cannot be reached (%s); trying again", type(error).__name__)
+            desk.log.warning("Trying again: %s", error)
         time.sleep(STORE_PAUSE_SECONDS)
 
 

@@ -11,19 +11,21 @@ What follows here is the same for whoever calls it.
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql import visitors
 
 from airflow_provider_jdocr.core.client import MAX_REPLY_BYTES
-from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerUnavailable
+from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerError, LedgerUnavailable
 
 SQLITE_PATIENCE_SECONDS = 30.0
 MYSQL_PATIENCE_SECONDS = 30
@@ -36,8 +38,9 @@ DIALECTS: Mapping[str, Callable[[], sa.Dialect]] = {
     "postgresql": postgresql.dialect,
     "mysql": mysql.dialect,
 }
-MAY_PASS = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
-"""What a database that is away for a while gives rise to."""
+QUICK_TRIES = 6
+QUICK_SECONDS = 5.0
+"""How often, and for how long, a transaction that a database took back is repeated at once."""
 
 # As many connections as there are threads: a paid reply must not wait for a place in a queue. The parameters
 # of a statement are no business of a traceback.
@@ -55,9 +58,12 @@ _MYSQL_ARGUMENTS: dict[str, Any] = {
     "read_timeout": 2 * MYSQL_PATIENCE_SECONDS,
     "write_timeout": 2 * MYSQL_PATIENCE_SECONDS,
 }
+_T = TypeVar("_T")
 _SCHEMA_LOCK = 0x6A646F6372  # "jdocr"
 _SCHEMA_LOCK_SECONDS = 50
 _FORBIDDEN = frozenset({"42501", 1044, 1142})
+# No such database, user, table or column, or no database at all: said as if it were the weather.
+_FINAL = _FORBIDDEN | {1045, 1049, 1054, "SQLITE_ERROR", "SQLITE_CORRUPT", "SQLITE_NOTADB"}
 _LOST_RACES = frozenset({"40001", "40P01", 1205, 1213})
 _ON_CONFLICT: Mapping[str, Callable[[sa.Table], Any]] = {
     "sqlite": sqlite.insert,
@@ -145,6 +151,51 @@ def _turn_to_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def repeated(engine: sa.Engine, work: Callable[[], _T]) -> _T:
+    """What `work` gives, which is a transaction of its own; done again at once where another was in its way
+    or its connection broke.
+
+    A commit may have been done although nobody said so: `work` has to know its own rows again. Raises
+    `LedgerUnavailable` where the database stays away, `LedgerError` where it refuses.
+    """
+    ends = time.monotonic() + QUICK_SECONDS
+    for number in count(1):
+        try:
+            return work()
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            said = f"the ledger at {place(engine)} {{}}: {reason(error)}. Nothing is sent without it"
+            if not may_pass(error):
+                raise LedgerError(said.format("refused")) from error
+            if number >= QUICK_TRIES or time.monotonic() >= ends:
+                raise LedgerUnavailable(said.format("cannot be reached")) from error
+        time.sleep(0.01 * 2**number * (0.5 + random.random()))  # noqa: S311  spreads those who met
+    raise AssertionError("unreachable: the numbers do not end")
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same may work in a while: the database was away, or busy, or took a transaction back."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return isinstance(error, sa.exc.TimeoutError)
+    # PostgreSQL calls it internal when a server that is about to be promoted is still read-only.
+    weather = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)
+    passing = isinstance(error, weather) or error.connection_invalidated or lost_a_race(error)
+    return passing and code_of(error) not in _FINAL
+
+
+def place(engine: sa.Engine) -> str:
+    """Where a database is, without its user and password."""
+    url = engine.url
+    host = url.host or url.query.get("host") or url.query.get("unix_socket") or ""
+    return f"{url.get_backend_name()} {host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
+def reason(error: Exception) -> str:
+    """What the database says, in one line."""
+    origin = getattr(error, "orig", None) or error
+    text = next((each for each in reversed(origin.args) if isinstance(each, str)), str(origin))
+    return text.strip().partition("\n")[0].rstrip(".") or type(origin).__name__
 
 
 def refuse_unknown(engine: sa.Engine) -> None:

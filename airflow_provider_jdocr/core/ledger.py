@@ -16,6 +16,8 @@ Invariants, each with a test:
   stored whoever holds the lease by then;
 - a settled recognition is claimed again only by an explicit `resend`, once per task instance;
 - the account row is locked before the recognition row, so that two transactions never wait for each other;
+- a transaction that the database took back, or whose connection broke, is repeated, and knows its own rows
+  again where it had been committed after all;
 - leases and slots are measured by the database's clock, never by the worker's.
 
 The tables are `schema`'s, and what differs between the databases is `engines`'s.
@@ -23,6 +25,7 @@ The tables are `schema`'s, and what differs between the databases is `engines`'s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import uuid
 import zlib
@@ -30,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
@@ -56,6 +59,8 @@ batch tries.
 SEND_MARGIN_SECONDS = 10.0
 """How much longer than its timeouts a send may take before the ledger calls it in doubt."""
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 Resend = Literal["none", "failed", "all"]
 InDoubt = Literal["resend", "hold"]
 Decision = Literal["ask-again", "give-up"]
@@ -211,6 +216,18 @@ def decide(
     return "claim"
 
 
+def _repeated(
+    method: Callable[Concatenate[Ledger, _P], _T],
+) -> Callable[Concatenate[Ledger, _P], _T]:
+    """A method that is a transaction: done again where the database took it back. See `engines.repeated`."""
+
+    @functools.wraps(method)
+    def repeated(self: Ledger, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return engines.repeated(self.engine, functools.partial(method, self, *args, **kwargs))
+
+    return repeated
+
+
 class Ledger:
     """The books of one database. `clock` is for tests; without it the database's own clock rules."""
 
@@ -226,10 +243,12 @@ class Ledger:
         """For those who read the books; what may be sent is decided here alone."""
         return self._engine
 
+    @_repeated
     def create(self) -> None:
         """Creates or upgrades the tables. Raises `LedgerSchemaError` when a newer version made them."""
         schema.create(self._engine)
 
+    @_repeated
     def now(self) -> float:
         """Seconds since the epoch, by the clock that leases and slots are measured with."""
         with engines.reading(self._engine) as db:
@@ -237,6 +256,7 @@ class Ledger:
 
     # --- sources
 
+    @_repeated
     def known_sources(self, sources: Sequence[Source]) -> dict[str, str]:
         """URI → SHA-256 of the files that were read before and whose listing has not changed since."""
         stamps = {
@@ -256,6 +276,7 @@ class Ledger:
                         known[uri] = sha256
         return known
 
+    @_repeated
     def remember_source(self, source: Source, sha256: str) -> None:
         if not _has_stamp(source):
             return
@@ -270,6 +291,7 @@ class Ledger:
 
     # --- claims and sends
 
+    @_repeated
     def recognitions(self, identities: Iterable[Identity]) -> dict[Identity, Recognition]:
         """The rows of those identities that the ledger knows, as they count now."""
         wanted = set(identities)
@@ -283,6 +305,7 @@ class Ledger:
                         found[recognition.identity] = recognition
         return found
 
+    @_repeated
     def open_run(self, run: RunKey) -> float:
         """Writes the task instance down and gives the time at which this try of it starts."""
         with self._engine.begin() as db:
@@ -292,29 +315,45 @@ class Ledger:
             return now
 
     def claim(
-        self, identity: Identity, run: RunKey, *, resend: Resend = "none", in_doubt: InDoubt = "resend"
+        self,
+        identity: Identity,
+        run: RunKey,
+        *,
+        resend: Resend = "none",
+        in_doubt: InDoubt = "resend",
+        token: str | None = None,
     ) -> Claim | SettledAlready | Held | Busy:
-        """Takes the right to ask for `identity`, or says why not."""
+        """Takes the right to ask for `identity`, or says why not. Who may ask twice for the same claim,
+        after an error, gives a `token`: 32 characters that nobody else has.
+        """
+        return self._claim(identity, run, resend, in_doubt, token or uuid.uuid4().hex)
+
+    @_repeated
+    def _claim(
+        self, identity: Identity, run: RunKey, resend: Resend, in_doubt: InDoubt, token: str
+    ) -> Claim | SettledAlready | Held | Busy:
         with self._engine.begin() as db:
-            now = self._now(db)
             stored = self._locked_recognition(db, identity)
+            now = self._now(db)
             row = stored.at(now)
             if row.doubts > stored.doubts:
                 self._mark_doubt(db, row.id, now)
                 return Busy(DOUBT_GRACE_SECONDS)
-            asked = self._asked(db, row.id, run)
-            decision = decide(row, now=now, asked_in_this_run=asked, resend=resend, in_doubt=in_doubt)
-            if decision == "settled":
-                return SettledAlready(row)
-            if decision == "held":
-                return Held(row)
-            if isinstance(decision, Busy):
-                return decision
-            claim = Claim(row.id, identity, uuid.uuid4().hex, row.answer_id)
-            lease = {"lease_token": claim.token, "lease_until": now + CLAIM_SECONDS}
+            if not (row.state is State.CLAIMED and row.lease_token == token):
+                asked = self._asked(db, row.id, run)
+                decision = decide(row, now=now, asked_in_this_run=asked, resend=resend, in_doubt=in_doubt)
+                if decision == "settled":
+                    return SettledAlready(row)
+                if decision == "held":
+                    return Held(row)
+                if isinstance(decision, Busy):
+                    return decision
+            claim = Claim(row.id, identity, token, row.answer_id)
+            lease = {"lease_token": token, "lease_until": now + CLAIM_SECONDS}
             self._set(db, row.id, state=State.CLAIMED, doubts=row.doubts, **lease)
             return claim
 
+    @_repeated
     def renew(self, claim: Claim) -> bool:
         """Lengthens the lease of a claim that waits for its slot; False when it was lost."""
         with self._engine.begin() as db:
@@ -324,6 +363,7 @@ class Ledger:
             until = self._now(db) + CLAIM_SECONDS
             return db.execute(schema.recognition.update().where(held).values(lease_until=until)).rowcount == 1
 
+    @_repeated
     def release(self, claim: Claim) -> None:
         """Gives a claim back that was not sent, or whose send never reached the server."""
         with self._engine.begin() as db:
@@ -340,6 +380,10 @@ class Ledger:
     def take_slot(self, account: Account) -> rate.Slot | rate.Queued:
         """Reserves the account's next send, as `rate.take_slot` says: one UPDATE, committed at once."""
         self._ensure_account(account)
+        return self._take_slot(account)
+
+    @_repeated
+    def _take_slot(self, account: Account) -> rate.Slot | rate.Queued:
         with self._slots.begin() as db:
             now, columns = self._clock_expression(), schema.account.c
             ahead = columns.next_slot_at - now
@@ -372,14 +416,43 @@ class Ledger:
     ) -> Attempt | quotas.Refused | rate.Queued | None:
         """Commits that a send is about to leave. `Queued`: everyone was slowed since `slot` was granted, take
         another. None: the claim was lost, send nothing.
+
+        A claim is for one attempt. Asked again for the same, after an error, it gives the attempt that was
+        committed although nobody said so.
         """
         self._ensure_account(account)
+        self._ensure_account(account)
+        return self._begin(
+            claim,
+            account,
+            run,
+            slot,
+            sent_sha256=sent_sha256,
+            asked_since=asked_since,
+            keep_remaining=keep_remaining,
+        )
+
+    @_repeated
+    def _begin(
+        self,
+        claim: Claim,
+        account: Account,
+        run: RunKey,
+        slot: rate.Slot | None,
+        *,
+        sent_sha256: str,
+        asked_since: float,
+        keep_remaining: int | None,
+    ) -> Attempt | quotas.Refused | rate.Queued | None:
         with self._engine.begin() as db:
             state, pace = self._locked_account(db, account)
             now = self._now(db)
+            lease_until = now + _send_seconds(account)
+            attempt = Attempt(claim.token, claim)
+            if self._has_begun(db, attempt, now, lease_until):
+                return attempt
             if slot and slot.void(pace, now):
                 return rate.Queued(0.0)
-            lease_until = now + _send_seconds(account)
             answer = quotas.admit(
                 state,
                 _limits(account),
@@ -393,7 +466,6 @@ class Ledger:
             if not self._to_sending(db, claim, lease_until):
                 return None
             self._write_account(db, account, answer.state)
-            attempt = Attempt(uuid.uuid4().hex, claim)
             row = {"id": attempt.id, "recognition_id": claim.recognition_id, "run_digest": run.digest}
             when = {
                 "state": "sending",
@@ -404,6 +476,7 @@ class Ledger:
             db.execute(schema.attempt.insert().values(**row, **when, **_account_key(account)))
             return attempt
 
+    @_repeated
     def settle(self, attempt: Attempt, account: Account, reading: Reading, reply: Reply | None) -> None:
         """Commits what came of a send: the reply, raw text and all, and what it means for recognition and
         account.
@@ -428,6 +501,7 @@ class Ledger:
 
     # --- what a person decides
 
+    @_repeated
     def resolve(
         self, recognition_id: int, decision: Decision, *, by: str, reason: str
     ) -> Literal["resolved", "not_in_doubt"] | Busy:
@@ -454,6 +528,7 @@ class Ledger:
             self._note_decision(db, row.id, decision, by, reason, now)
             return "resolved"
 
+    @_repeated
     def correct_charge(self, attempt_id: str, charged: bool, *, by: str, reason: str) -> bool:
         """Writes down what a person found on the service's bill; False where the service itself has said.
 
@@ -480,6 +555,7 @@ class Ledger:
 
     # --- outcomes and reports
 
+    @_repeated
     def write_outcomes(self, run: RunKey, account: Account, outcomes: Sequence[Outcome]) -> None:
         with self._engine.begin() as db:
             now = self._now(db)
@@ -505,13 +581,8 @@ class Ledger:
     def outcomes(self, run: RunKey) -> Iterator[Outcome]:
         """What became of each input of a task instance, in order of URI digest, streamed by key."""
         last = ""
-        columns = schema.outcome.c
         while True:
-            page = sa.select(schema.outcome).where(
-                columns.run_digest == run.digest, columns.uri_digest > last
-            )
-            with engines.reading(self._engine) as db:
-                rows = db.execute(page.order_by(columns.uri_digest).limit(LOOKUP_SIZE)).all()
+            rows = self._page_of_outcomes(run, last)
             for row in rows:
                 identity = Identity(row.service, row.endpoint, row.sha256, row.page) if row.sha256 else None
                 yield Outcome(row.uri, identity, row.outcome, row.code, row.message)
@@ -519,6 +590,14 @@ class Ledger:
                 return
             last = rows[-1].uri_digest
 
+    @_repeated
+    def _page_of_outcomes(self, run: RunKey, last: str) -> Sequence[sa.Row[Any]]:
+        columns = schema.outcome.c
+        page = sa.select(schema.outcome).where(columns.run_digest == run.digest, columns.uri_digest > last)
+        with engines.reading(self._engine) as db:
+            return db.execute(page.order_by(columns.uri_digest).limit(LOOKUP_SIZE)).all()
+
+    @_repeated
     def cost(self, run: RunKey) -> Cost:
         """The sends of a task instance over all its tries."""
         columns = schema.attempt.c
@@ -529,6 +608,7 @@ class Ledger:
             counts = {row.charged: row.calls for row in db.execute(query.group_by(columns.charged))}
         return Cost(sum(counts.values()), counts.get(True, 0), counts.get(None, 0))
 
+    @_repeated
     def answers(self, identities: Sequence[Identity]) -> list[StoredAnswer]:
         """The settling replies of those identities that have one. At most `LOOKUP_SIZE` identities a call.
 
@@ -547,6 +627,7 @@ class Ledger:
             rows = db.execute(query).mappings().all()
         return [answer for answer in map(_as_answer, rows) if answer.identity in wanted]
 
+    @_repeated
     def quota(self, account: Account) -> quotas.Quota:
         """What is known of the account's quota. Costs one query, no call."""
         with engines.reading(self._engine) as db:
@@ -630,6 +711,17 @@ class Ledger:
         values = {"state": State.SENDING, "lease_until": lease_until}
         return db.execute(schema.recognition.update().where(held, unanswered).values(**values)).rowcount == 1
 
+    def _has_begun(self, db: sa.Connection, attempt: Attempt, now: float, lease_until: float) -> bool:
+        """Whether this very attempt was committed before; its lease begins anew, for it leaves only now."""
+        columns = schema.recognition.c
+        ours = (columns.id == attempt.claim.recognition_id) & (columns.lease_token == attempt.claim.token)
+        sending = (columns.state == State.SENDING) & (columns.lease_until > now)
+        until = {"lease_until": lease_until}
+        if db.execute(schema.recognition.update().where(ours, sending).values(**until)).rowcount == 0:
+            return False
+        db.execute(schema.attempt.update().where(schema.attempt.c.id == attempt.id).values(**until))
+        return True
+
     def _recognition_of(self, db: sa.Connection, attempt: Attempt) -> sa.Row[Any]:
         """The attempt's recognition, locked; attempts change only under that lock."""
         query = sa.select(schema.recognition).where(schema.recognition.c.id == attempt.claim.recognition_id)
@@ -662,6 +754,7 @@ class Ledger:
         )
         return int(db.execute(query).scalar_one())
 
+    @_repeated
     def _ensure_account(self, account: Account) -> None:
         if _account_key(account) in self._accounts:
             return

@@ -32,6 +32,8 @@ HORIZON_SECONDS = 1.0
 """How far ahead a slot is handed out: long enough that none goes by unused, short enough that a change of
 pace is soon felt by all.
 """
+LATE_SECONDS = 5.0
+"""How long after its moment a slot may still be used."""
 FASTEST, SLOWEST = 1.02, 0.05
 """Bounds of the factor. A little above one, for services and networks that let it be."""
 ALONE_FROM = 0.9
@@ -75,8 +77,10 @@ class Slot:
     seconds: float
 
     def void(self, pace: Pace, now: float) -> bool:
-        """Whether everyone was slowed since it was granted."""
-        return self.granted_at < pace.slowed_at <= now
+        """Whether everyone was slowed since it was granted, or its moment has long gone by: behind an outage
+        all who had one would leave at once.
+        """
+        return self.granted_at < pace.slowed_at <= now or now > self.granted_at + self.seconds + LATE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

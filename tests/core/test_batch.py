@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from airflow_provider_jdocr.core import batch
 from airflow_provider_jdocr.core.account import Account
@@ -29,7 +27,7 @@ from airflow_provider_jdocr.core.batch import (
 )
 from airflow_provider_jdocr.core.client import Reply, WireFailure
 from airflow_provider_jdocr.core.engines import engine_for
-from airflow_provider_jdocr.core.errors import StorageError
+from airflow_provider_jdocr.core.errors import LedgerUnavailable, StorageError
 from airflow_provider_jdocr.core.ledger import Ledger, RunKey
 from airflow_provider_jdocr.core.sources import Missing, Source
 from tests.core import ledgers
@@ -426,7 +424,7 @@ def test_a_kill_counts_also_when_the_budget_had_ended_the_sending(bench: Bench) 
 
 def test_a_paid_answer_survives_a_ledger_that_is_busy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "STORE_PAUSE_SECONDS", 0.0)
-    settle, away = bench.ledger.settle, iter([PoolTimeout("pool"), OperationalError("", {}, Exception())])
+    settle, away = bench.ledger.settle, iter([LedgerUnavailable("away"), LedgerUnavailable("away")])
 
     def sometimes(*args: Any) -> None:
         if (error := next(away, None)) is not None:
@@ -446,7 +444,7 @@ def test_a_progress_line_that_cannot_be_made_does_not_end_the_batch(
 
     def sometimes(account: Account) -> Any:
         if next(times) % 2 == 0:
-            raise OperationalError("", {}, Exception("away"))
+            raise LedgerUnavailable("away")
         return quota(account)
 
     monkeypatch.setattr(bench.ledger, "quota", sometimes)
