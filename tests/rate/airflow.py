@@ -9,6 +9,8 @@ share       answered calls a second, of the calls a second that are allowed
 over limit  over-limit answers (10043), of all calls
 busiest     the most calls that arrived within one second
 CPU         how busy all cores of this machine were, with Airflow, databases, storage and service on it
+
+A second table says how many milliseconds of a core each part of the trial took for one call.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import sqlalchemy as sa
 from airflow_provider_jdocr.server.limits import WINDOWS, Window
 from tests.databases import fresh_database, mariadb_server, postgres_server
 from tests.rate.calls import Calls
+from tests.rate.processor_time import processor_seconds
 from tests.rate.report import keep, markdown, percent, progress
 from tests.system.celery_workers import celery_workers, redis_server
 from tests.system.installation import FINISHED, Installation, Run, installation, until
@@ -81,9 +84,19 @@ class Found:
     calls: int
     busiest: int
     cpu: float
+    cpu_ms_per_call: Mapping[str, float]
     first_minute_share: float
     first_minute_over_limit: float
     steps: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Clocks:
+    """Ticks of all cores, busy and idle, and the seconds that our own parts took of the busy ones."""
+
+    busy: int
+    idle: int
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +105,14 @@ class Stage:
 
     plan: Plan
     airflow: Installation
-    server: sa.URL
+    metadata: sa.URL
+    ledgers: sa.URL
     prefixes: Mapping[str, str]
     pictures: int
 
     def measure(self, cell: Cell, say: Say) -> Found:
         """One cell, on a ledger and an account of its own."""
-        with fresh_database(self.server) as url:
+        with fresh_database(self.ledgers) as url:
             name = f"rate_{cell.qps:g}_{cell.window}".replace(".", "_")
             self.airflow.connect_database(f"ledger_{name}", url)
             account = self.airflow.account(f"ledger_{name}", qps=cell.qps)
@@ -112,10 +126,10 @@ class Stage:
             )
             runs = [self._start(dag, prefix, f"jdocr_{name}") for dag, prefix in self.prefixes.items()]
             try:
-                cpu = self._watch(cell, say)
+                before, after = self._watch(cell, say)
             finally:
                 self._stop(runs)
-            return self._found(cell, cpu)
+            return self._found(cell, before, after)
 
     def _start(self, dag: str, prefix: str, conn_id: str) -> Run:
         every = math.ceil(self.pictures / self.plan.tasks)
@@ -127,23 +141,28 @@ class Stage:
     def _calls(self) -> Calls:
         return Calls.of_service(self.airflow.ocr_url)
 
-    def _watch(self, cell: Cell, say: Say) -> float:
-        """Until the minutes are over, with another latency each second; gives how busy the machine was."""
+    def _watch(self, cell: Cell, say: Say) -> tuple[_Clocks, _Clocks]:
+        """Until the minutes are over, with another latency each second; gives the processor's clocks when the
+        first minute was over, and at the end.
+        """
         draw = random.Random(self.plan.seed)
-        until(lambda: bool(self._calls()), "the first call", 300)
+        until(lambda: len(self._calls()) > 0, "the first call", 300)
         began = time.monotonic()
-        busy_before: Sequence[int] = ()
+        warm: _Clocks | None = None
         spoken = 0.0
         while (passed := time.monotonic() - began) < 60 * self.plan.minutes:
             self.airflow.behave(latency=draw.uniform(*self.plan.latency_seconds))
-            if passed >= WARM_UP_SECONDS and not busy_before:
-                busy_before = _cpu_ticks()
+            if passed >= WARM_UP_SECONDS and warm is None:
+                warm = self._clocks()
             if passed - spoken >= 30:
                 spoken = passed
                 say(f"{cell.qps:g} QPS, {cell.window}: {len(self.airflow.bill())} answers in {passed:.0f} s")
             time.sleep(1.0)
-        busy, idle = (now - then for now, then in zip(_cpu_ticks(), busy_before, strict=True))
-        return busy / (busy + idle)
+        assert warm, "a cell lasts longer than a minute"
+        return warm, self._clocks()
+
+    def _clocks(self) -> _Clocks:
+        return _Clocks(*_cpu_ticks(), processor_seconds(Path(str(self.metadata.query["host"]))))
 
     def _stop(self, runs: Sequence[Run]) -> None:
         for run in runs:
@@ -159,18 +178,23 @@ class Stage:
         time.sleep(3.0)
         return len(self._calls()) == before
 
-    def _found(self, cell: Cell, cpu: float) -> Found:
+    def _found(self, cell: Cell, before: _Clocks, after: _Clocks) -> Found:
         calls = self._calls()
         began, ended = calls.first_at, calls.first_at + 60 * self.plan.minutes
         warm = began + WARM_UP_SECONDS
         counted, first = calls.between(warm, ended), calls.between(began, warm)
+        busy, idle = after.busy - before.busy, after.idle - before.idle
+        seconds = {part: after.seconds[part] - before.seconds.get(part, 0.0) for part in after.seconds}
         return Found(
             cell=cell,
             share=calls.answered_per_second(warm, ended) / cell.qps,
             over_limit=counted.over_limit_share,
             calls=len(counted),
             busiest=counted.busiest(),
-            cpu=cpu,
+            cpu=busy / (busy + idle),
+            cpu_ms_per_call={
+                part: round(1000 * used / max(1, len(counted)), 1) for part, used in seconds.items()
+            },
             first_minute_share=calls.answered_per_second(began, warm) / cell.qps,
             first_minute_over_limit=first.over_limit_share,
             steps=[round(step.answered / 5, 2) for step in calls.steps(began, ended, 5)],
@@ -208,7 +232,7 @@ def stage(plan: Plan, fastest_qps: float, say: Say) -> Iterator[Stage]:
         pictures = math.ceil(SPARE * fastest_qps * 60 * (plan.minutes + 1) / len(dags))
         say(f"drawing {len(dags)} × {pictures} pictures of {plan.picture_bytes} bytes")
         prefixes = {dag: _put(airflow, plan, dag, place, pictures) for place, dag in enumerate(dags)}
-        yield Stage(plan, airflow, ledgers, prefixes, pictures)
+        yield Stage(plan, airflow, metadata, ledgers, prefixes, pictures)
 
 
 def _read_directly(airflow: Installation) -> None:
@@ -263,8 +287,21 @@ def table(plan: Plan, all_found: Sequence[Found]) -> str:
     )
 
 
+def processor_table(all_found: Sequence[Found]) -> str:
+    """Milliseconds of a core for one call, by part."""
+    parts = sorted({part for found in all_found for part in found.cpu_ms_per_call})
+    rows = (
+        [f"{found.cell.qps:g}", found.cell.window, *(found.cpu_ms_per_call.get(part, 0.0) for part in parts)]
+        for found in all_found
+    )
+    return markdown(("QPS", "window", *parts), rows)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _arguments().parse_args(argv)
+    parser = _arguments()
+    options = parser.parse_args(argv)
+    if options.minutes * 60 <= WARM_UP_SECONDS:
+        parser.error("--minutes: the first minute is not counted, so more than one is wanted")
     low, high = (float(text) for text in options.latency.split(","))
     plan = Plan(
         executor=options.executor,
@@ -289,6 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             share, over = percent(found.share), percent(found.over_limit, 2)
             say(f"{cell.qps:g} QPS, {cell.window}: {share}, over the limit {over}")
     print(table(plan, all_found))
+    print(f"\n{processor_table(all_found)}")
     keep(options.json, {"plan": asdict(plan), "cells": [asdict(found) for found in all_found]})
     return 0
 
