@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.installation import Installation, installation
+from tests.system.installation import EVERYTHING_LOGGED, Installation, installation
 
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installation(tmp_path_factory.mktemp("installation")) as airflow:
+    # Everything is logged: what a log must not hold is looked for afterwards.
+    with installation(tmp_path_factory.mktemp("installation"), EVERYTHING_LOGGED) as airflow:
         yield airflow
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ import requests
 import sqlalchemy as sa
 
 from airflow_provider_jdocr.server.__main__ import KEY_VARIABLE, SECRET_VARIABLE
+from tests.databases import postgres_server
 from tests.demo.services import free_port, run_airflow, s3_server, server
 from tests.system.parts import Part, parts
 from tests.system.s3_door import S3Door, s3_door
@@ -30,6 +32,14 @@ KEY, SECRET = "Canary+Key=Kq7Zx2W9hJ", "Canary+Secret/Vn4=tB8&m1Ls"
 AWS_KEY, AWS_SECRET = "CANARYAWSKEY5RT9", "Canary+Aws/Secret=Yd3&k6Pw"
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = Path(__file__).parent / "dags"
+METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+EVERYTHING_LOGGED = {
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+    "AIRFLOW__LOGGING__NAMESPACE_LEVELS": " ".join(
+        f"{name}=DEBUG"
+        for name in ("urllib3", "requests", "botocore", "boto3", "sqlalchemy.engine", "psycopg")
+    ),
+}
 FINISHED = frozenset({"success", "failed", "upstream_failed", "skipped"})
 _T = TypeVar("_T")
 
@@ -65,10 +75,16 @@ class Run:
 
         return until(now, f"{self.dag_id}.{task_id} in {' or '.join(states)}", seconds)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the scheduler has put the run away: until then it may take no notice of a clear."""
+        state = self.airflow.get(f"dags/{self.dag_id}/dagRuns/{self.run_id}")["state"]
+        return state in ("success", "failed")
+
     def finish(self, seconds: float = 120.0) -> dict[str, str]:
         """The state of each task once the run has ended."""
-        tasks = ("recognise", "load")
-        return {task: self.await_state(task, *FINISHED, seconds=seconds)["state"] for task in tasks}
+        until(lambda: self.has_ended or None, f"the end of {self.dag_id} {self.run_id}", seconds)
+        return {task: self.task(task)["state"] for task in ("recognise", "load")}
 
     def manifest(self, map_index: int = -1) -> dict[str, Any]:
         entry = self.airflow.get(
@@ -79,8 +95,8 @@ class Run:
         found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
         return found
 
-    def clear(self, task_id: str) -> None:
-        body = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
+    def clear(self, *task_ids: str) -> None:
+        body = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": task_ids, "only_failed": False}
         self.airflow.post(f"dags/{self.dag_id}/clearTaskInstances", body)
 
     def reason(self, task_id: str) -> tuple[str, str]:
@@ -104,19 +120,23 @@ class Installation:
     s3: S3Door
     ocr_url: str
     parts: Mapping[str, Part]
+    metadata: sa.URL
 
     def get(self, path: str) -> Any:
-        return self._checked(requests.get(f"{self.api}/api/v2/{path}", headers=self._headers(), timeout=30))
+        return self._checked(requests.get(f"{self.api}/api/v2/{path}", headers=self._headers(), timeout=120))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._checked(
-            requests.post(f"{self.api}/api/v2/{path}", headers=self._headers(), json=body, timeout=30)
+            requests.post(f"{self.api}/api/v2/{path}", headers=self._headers(), json=body, timeout=120)
         )
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._checked(
             requests.patch(f"{self.api}/api/v2/{path}", headers=self._headers(), json=body, timeout=30)
         )
+
+    def await_api(self) -> None:
+        until(lambda: _token(self.api), "the API server")
 
     def has_dags(self) -> bool:
         path = f"{self.api}/api/v2/dags/deferring"
@@ -142,15 +162,15 @@ class Installation:
         aside.write_text(json.dumps(known | connections))
         aside.replace(path)
 
-    def connect_database(self, conn_id: str, url: str) -> None:
-        """Defines a connection to a database of the test's own."""
+    def connect_database(self, conn_id: str, url: str, password: str | None = None) -> None:
+        """Defines a connection to a database of the test's own, with another password where one is given."""
         parts = sa.make_url(url)
         if (backend := parts.get_backend_name()) == "sqlite":
             self.connect(**{conn_id: {"conn_type": "sqlite", "host": parts.database}})
             return
         host = parts.host or parts.query.get("host")
         where = {"host": host, "port": parts.port, "schema": parts.database}
-        who = {"login": parts.username, "password": parts.password}
+        who = {"login": parts.username, "password": password or parts.password}
         kind = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}[backend]
         self.connect(**{conn_id: {"conn_type": kind, **where, **who}})
 
@@ -200,6 +220,7 @@ def environment(home: Path, port: int) -> dict[str, str]:
         **ours,
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(DAGS.parent / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__PARALLELISM": "3",
@@ -214,11 +235,20 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS": arguments,
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__API_AUTH__JWT_SECRET": "one-for-all-parts-" * 4,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        **_lineage(home),
         "TMPDIR": str(home / "tmp"),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
+
+
+def _lineage(home: Path) -> dict[str, str]:
+    """Where OpenLineage is installed beside us, its events go to a file."""
+    if find_spec("openlineage") is None:
+        return {}
+    transport = {"type": "file", "log_file_path": str(home / "openlineage.jsonl"), "append": True}
+    return {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
 
 
 @contextmanager
@@ -228,10 +258,13 @@ def installation(home: Path, settings: Mapping[str, str] | None = None) -> Itera
     `settings`: variables of Airflow's environment, beside and above those of `environment`.
     """
     port = free_port()
-    env = environment(home, port) | dict(settings or {})
     api = f"http://127.0.0.1:{port}"
     (home / "tmp").mkdir()
     with ExitStack() as stack:
+        env = environment(home, port) | dict(settings or {})
+        if METADATA not in env:
+            # A server of its own: restarts of the one that the ledgers are in are not restarts of Airflow's.
+            env[METADATA] = stack.enter_context(postgres_server()).render_as_string(hide_password=False)
         s3_url = stack.enter_context(s3_server(home / "servers.log"))
         door = stack.enter_context(s3_door(s3_url))
         ocr_url = stack.enter_context(_listening_service(home / "servers.log"))
@@ -239,7 +272,7 @@ def installation(home: Path, settings: Mapping[str, str] | None = None) -> Itera
         assert run_airflow(["db", "migrate"], home / "migrate.log", env) == 0
         running = stack.enter_context(parts(home, env))
         token = until(lambda: _token(api), "a token")
-        airflow = Installation(home, api, token, s3_url, door, ocr_url, running)
+        airflow = Installation(home, api, token, s3_url, door, ocr_url, running, sa.make_url(env[METADATA]))
         airflow.connect(
             aws_default={
                 "conn_type": "aws",

@@ -47,6 +47,11 @@ class Part:
                 )
             )
 
+    def members(self) -> set[int]:
+        """All processes of its groups, those of earlier lives too."""
+        groups = {life.pid for life in self._lives}
+        return {pid for pid in _processes() if _group_of(pid) in groups}
+
     def kill(self) -> None:
         """kill -9 of the process alone: what it started lives on."""
         os.kill(self.pid, signal.SIGKILL)
@@ -65,6 +70,17 @@ class Part:
         """Ends every life of it, and what those left behind."""
         for life in self._lives:
             end(life)
+
+
+def _processes() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 @contextmanager

@@ -6,16 +6,22 @@ from airflow.sdk import DAG
 
 from airflow_provider_jdocr.operators import JdOcrLoadInvoicesOperator, JdOcrRecognizeInvoicesOperator
 
-for name, deferrable in (("batch", False), ("deferring", True)):
+for name, deferrable, retries in (
+    ("batch", False, 1),
+    ("deferring", True, 1),
+    ("stubborn", False, 6),
+    ("stubborn_deferring", True, 6),
+):
     with DAG(
         name,
         schedule=None,
         # A list stays a list.
         render_template_as_native_obj=True,
-        default_args={"retries": 1, "retry_delay": timedelta(seconds=1)},
+        default_args={"retries": retries, "retry_delay": timedelta(seconds=1)},
         params={
             "images": "",
             "jdocr_conn_id": "jdocr_default",
+            "storage_conn_id": "",
             "warehouse_conn_id": "warehouse_default",
             "on_quota": "stop",
             "in_doubt": "resend",
@@ -26,6 +32,7 @@ for name, deferrable in (("batch", False), ("deferring", True)):
             task_id="recognise",
             images="{{ params.images }}",
             jdocr_conn_id="{{ params.jdocr_conn_id }}",
+            storage_conn_id="{{ params.storage_conn_id }}",
             on_quota="{{ params.on_quota }}",
             in_doubt="{{ params.in_doubt }}",
             max_in_flight="{{ params.max_in_flight }}",
