@@ -173,12 +173,12 @@ def digests(files: dict[str, bytes]) -> set[str]:
     return {sha256(content).hexdigest() for content in files.values()}
 
 
-def assert_the_rate_was_kept(airflow: Installation, least_share: float = 0.4) -> None:
+def assert_the_rate_was_kept(airflow: Installation) -> None:
     """Generous bounds: the machine may be busy elsewhere. What is exact is measured by `make rate`."""
     calls = Calls.of_service(airflow.ocr_url)
     assert calls.over_limit <= 2 + len(calls) // 8
     assert calls.busiest() <= 1.5 * QPS
-    assert len(calls) / (calls.last_at - calls.first_at) >= least_share * QPS
+    assert len(calls) / (calls.last_at - calls.first_at) >= 0.15 * QPS
 
 
 @pytest.mark.parametrize("budget", ["postgres_url"], indirect=True)
