@@ -91,7 +91,7 @@ class MariaDb:
         self.url = sa.URL.create(
             "mysql+pymysql", "jdocr", _PASSWORD, host="127.0.0.1", port=self._port, database="mysql"
         )
-        install = ["mariadb-install-db", "--no-defaults", f"--datadir={home / 'data'}", *self._user]
+        install = [_found("mariadb-install-db"), "--no-defaults", f"--datadir={home / 'data'}", *self._user]
         install += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
         subprocess.run(install, check=True, capture_output=True)
         (home / "users.sql").write_text(
@@ -110,8 +110,9 @@ class MariaDb:
         small = ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--max-connections=300"]
         hasty = ["--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--debug-no-sync"]
         plain = ["--skip-log-bin", "--skip-name-resolve"]
-        command = ["mariadbd", "--no-defaults", *self._user, *where, *small, *hasty, *plain, *self._options]
+        options = [*self._user, *where, *small, *hasty, *plain, *self._options]
         with self._log.open("ab") as log:
+            command = [_found("mariadbd"), "--no-defaults", *options]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         self._wait()
 
@@ -176,7 +177,12 @@ def mariadb_server() -> Iterator[sa.URL]:
 
 
 def has_mariadb() -> bool:
-    return all(map(shutil.which, ("mariadbd", "mariadb-install-db")))
+    return all(map(_found, ("mariadbd", "mariadb-install-db")))
+
+
+def _found(program: str) -> str:
+    """Its path, also where the search path is a plain user's; empty: it is not installed."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or ""
 
 
 @contextmanager
