@@ -107,7 +107,7 @@ class LocalStorage:
 
     def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
         folder = prefix[: prefix.rindex("/") + 1]
-        if not Path(_local_path(folder)).is_dir():
+        if not _is_folder(Path(_local_path(folder))):
             raise ConfigurationError(f"images: {folder} is no folder on this machine. Correct the path.")
         for key, entry in _files(_entries, prefix, after, until):
             try:
@@ -330,6 +330,13 @@ def _local_path(uri: str) -> str:
             f"images: {uri} has no absolute path. Write file:///folder/… with three slashes."
         )
     return path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a path that is too long, for one
+        return False
 
 
 def _entries(folder: str) -> Sequence[tuple[str, os.DirEntry[str]]]:

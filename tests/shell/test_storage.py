@@ -266,9 +266,10 @@ def test_a_uri_that_cannot_work_is_refused_with_a_way_out(images: Any, rule: str
 
 
 def test_a_local_folder_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> None:
-    prefix = f"file://{tmp_path}/nowhere/"
-    with pytest.raises(ConfigurationError, match="no folder on this machine"):
-        list(open_storage(prefix).list(prefix, None, None))
+    for nowhere in ("nowhere/", "x/" * 3_000):
+        prefix = f"file://{tmp_path}/{nowhere}"
+        with pytest.raises(ConfigurationError, match="no folder on this machine"):
+            list(open_storage(prefix).list(prefix, None, None))
 
 
 def test_one_list_may_name_files_of_several_storages(s3: Any, tmp_path: Path) -> None:
