@@ -569,7 +569,9 @@ class _Batch:
                 return sent
             sends += 1
             match sent.verdict:
-                case Verdict.SUCCESS | Verdict.SETTLE_FAILED | Verdict.IN_DOUBT:
+                case Verdict.SUCCESS:
+                    return _Done(Outcome(source.uri, claim.identity, "recognised", sent.code))
+                case Verdict.SETTLE_FAILED | Verdict.IN_DOUBT:
                     continue  # the ledger knows what follows: settled, to be sent once more, or held
                 case Verdict.SLOW_DOWN:
                     overruns, sends = overruns + 1, sends - 1
