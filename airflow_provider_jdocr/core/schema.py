@@ -233,20 +233,28 @@ def _additions(since: int) -> Iterator[ExecutableDDLElement]:
 def _bring_up_to_date(db: sa.Connection) -> None:
     """Adds what is missing, whatever a run that was broken off left; the version is written last."""
     found = _found_version(db)
+    if found == SCHEMA_VERSION:
+        return  # by another, while we waited for the lock
     for table in metadata.sorted_tables:
-        table.create(db, checkfirst=True)
-        there = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                db.execute(_AddColumn(column))
-        for index in _indexes(table):
-            index.create(db, checkfirst=True)
+        if sa.inspect(db).has_table(table.name):  # wherever the search path finds it
+            _complete(db, table)
+        else:
+            table.create(db)
     for name in set(views.NAMES) - set(sa.inspect(db).get_view_names()):
         db.execute(_CreateView(name))
     if found is None:
         db.execute(meta.insert().values(name=_VERSION, value=str(SCHEMA_VERSION)))
     else:
         db.execute(meta.update().where(meta.c.name == _VERSION).values(value=str(SCHEMA_VERSION)))
+
+
+def _complete(db: sa.Connection, table: sa.Table) -> None:
+    there = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in there:
+            db.execute(_AddColumn(column))
+    for index in _indexes(table):
+        index.create(db, checkfirst=True)
 
 
 def _found_version(db: sa.Connection) -> int | None:
