@@ -1,9 +1,9 @@
 """The bill: calls, charged, maybe charged, not charged, reused, and what they come to in yuan.
 
 Read as the view `jdocr_bill` shows it, which has one row per call that reached the service and per image that
-was reused instead. A day is one of the time zone in which the account's quota is reset. *Maybe charged* is a call
-of which nobody said; so the true bill lies between `yuan` and `yuan + yuan_maybe`. Without a price there
-are no yuan.
+was reused instead. A day is one of the time zone in which the account's quota is reset. *Maybe charged* is a
+call of which nobody said; so the true bill lies between `yuan` and `yuan + yuan_maybe`. Without a price
+there are no yuan.
 """
 
 from __future__ import annotations
