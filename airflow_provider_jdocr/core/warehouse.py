@@ -172,12 +172,13 @@ class Warehouse:
         return report
 
     def _found_version(self) -> int | None:
+        """None: the tables are not there, or nobody finished making them."""
         with _translated(self.tables), self._reading() as db:
             engines.refuse_small_packets(db, "warehouse_conn_id")
             meta = self.tables.meta
             if not sa.inspect(db).has_table(meta.name, schema=meta.schema):
                 return None
-            return _checked_version(self.tables, db)
+            return _version_row(self.tables, db)
 
     def _reading(self) -> sa.Connection:
         return engines.reading(self._engine)
@@ -515,20 +516,24 @@ def _validate(engine: sa.Engine, schema: str | None, prefix: str) -> None:
             )
 
 
-def _checked_version(tables: Tables, db: sa.Connection) -> int:
-    found = db.execute(sa.select(tables.meta.c.schema_version).where(tables.meta.c.id == 1)).scalar()
-    if found is None:
+def _checked_version(tables: Tables, db: sa.Connection) -> None:
+    if _version_row(tables, db) is None:
         raise WarehouseError(
             f"{tables.meta.fullname} has no version row: run create()", table=tables.meta.fullname
         )
-    if found != SCHEMA_VERSION:
+
+
+def _version_row(tables: Tables, db: sa.Connection) -> int | None:
+    """The version of the tables, which is ours or refused."""
+    found = db.execute(sa.select(tables.meta.c.schema_version).where(tables.meta.c.id == 1)).scalar()
+    if found is not None and found != SCHEMA_VERSION:
         advice = "upgrade this provider wherever it runs" if found > SCHEMA_VERSION else "migrate the tables"
         raise WarehouseError(
             f"{tables.meta.fullname} says version {found}, this provider writes {SCHEMA_VERSION}: {advice}",
             table=tables.meta.fullname,
             permanent=True,
         )
-    return int(found)
+    return None if found is None else int(found)
 
 
 @contextmanager

@@ -862,6 +862,18 @@ def test_a_schema_of_ones_own(kind: str, name: str, request: pytest.FixtureReque
     engine.dispose()
 
 
+def test_a_creation_that_was_killed_before_its_last_row_is_finished_by_the_next(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    """MySQL commits each CREATE TABLE by itself."""
+    with engine.begin() as db:
+        db.execute(warehouse.tables.meta.delete())
+    with pytest.raises(WarehouseError, match=r"run create\(\)"):
+        warehouse.load([document("a")])
+    warehouse.create()
+    assert warehouse.load([document("a")]).loaded == 1
+
+
 @pytest.mark.parametrize("version", [0, 99])
 def test_tables_of_another_version_are_refused_with_both_versions_named(
     version: int, warehouse: Warehouse, engine: sa.Engine
