@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest rate fuzz check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest torture rate fuzz check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ test-airflow: $(MAIN)/ready ## shell, server and system tests with the newest li
 
 test-oldest: $(OLDEST)/ready ## shell tests and both DAGs with the oldest line of Airflow
 	$(OLDEST)/bin/python -m pytest tests/shell tests/system -m "dags or not system"
+
+torture: $(MAIN)/ready ## 1 000 batches under random faults, the books balanced after each; 25 minutes; TORTURE=options
+	$(MAIN)/bin/python -m tests.torture --trials 1000 --seed 1 $(TORTURE)
 
 rate: $(MAIN)/ready ## how much of the rate is used, beside an outsider, over days; 45 minutes; RATE=options
 	$(MAIN)/bin/python -m tests.rate.airflow $(RATE)
