@@ -22,7 +22,8 @@ from typing import Any, Protocol, TypeAlias
 from airflow_provider_jdocr.core.errors import ConfigurationError
 
 _WILDCARD = re.compile(r"[*?\[]")
-_TOKENS = re.compile(r"(?:^|(?<=/))\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
+# A set has a member; a bracket is one if it comes first. Without any, `[]` and `[!]` are what is written.
+_TOKENS = re.compile(r"(?:^|(?<=/))\*\*/|\*\*|\*|\?|\[(?:!?\]|![^\]/]|[^!\]/])[^\]/]*\]|.", re.DOTALL)
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """Characters that no database takes. A name that is not UTF-8 has the second kind."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -100,9 +101,9 @@ def select(images: Images, storage: Storage, ignore: Sequence[str] = ()) -> Iter
     anything else, and `StorageError` when a listing fails.
     """
     dropped = tuple(_ignore_pattern(pattern) for pattern in ignore)
-    for found in map(_with_a_name, _found(images, storage)):
+    for found in _found(images, storage):
         if not any(pattern.fullmatch(found.uri) for pattern in dropped):
-            yield found
+            yield _with_a_name(found)
 
 
 def validate_images(images: object) -> None:

@@ -77,6 +77,11 @@ def test_images_mean_exactly_these(images: object, wanted: list[str]) -> None:
         ("[+-9]", "0", True),
         ("[[&&--~|]", "&", True),
         ("[]a]", "]", True),
+        ("[!]a]", "]", False),
+        ("[]*?", "[]ab", True),
+        ("[]*?", "^", False),
+        ("[!]*", "[!]a", True),
+        ("[!]*", "a", False),
         ("[a\\]", "\\", True),
         ("[a-]", "-", True),
         ("a\nb*", "a\nb\nc", True),
@@ -88,10 +93,9 @@ def test_a_glob_means_what_it_says(glob: str, key: str, meant: bool) -> None:
     assert [each.uri for each in found] == ([f"s3://b/{key}"] if meant else [])
 
 
-@pytest.mark.parametrize("glob", ["[z-a]", "[]"])
-def test_a_set_that_can_hold_nothing_is_no_glob(glob: str) -> None:
+def test_a_range_that_can_hold_nothing_is_no_glob() -> None:
     with pytest.raises(ConfigurationError, match="is no glob"):
-        uris(f"s3://b/in/{glob}")
+        uris("s3://b/in/[z-a]")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,7 @@ def test_a_name_that_is_no_text_is_rejected_alone_and_shown_without_what_no_data
         r"file:///in/\udcb7\udca2\u01b1.jpg".replace(r"\u01b1", "Ʊ"),
         "NAME_NOT_TEXT",
     )
+    assert list(select("file:///in/", Listing([gbk]), ["??Ʊ.jpg"])) == [], "it is ignored by its own name"
     (named,) = select(["s3://b/a\0b"], Listing([]))
     assert isinstance(named, Missing)
     assert (named.uri, named.code) == (r"s3://b/a\x00b", "NAME_NOT_TEXT")

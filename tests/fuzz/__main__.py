@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.run import MOST_FAILURES, Failure, Given, Tally, Target, fuzz, kept, replay
+from tests.fuzz.run import Failure, Given, Tally, Target, fuzz, kept, replay
 
 KEPT = Path(__file__).resolve().parents[2] / "build" / "fuzz"
 _LARGEST_LAST = 64 * 2**20
@@ -79,6 +79,8 @@ def in_pieces(name: str, count: int, seed: int, most_seconds: float) -> Tally:
         size = min(piece_size, count - number * piece_size)
         piece = _piece(name, size, f"{seed}/{number}", whole if number else None, most_seconds)
         whole.add(piece)
+        for at, failure in enumerate(piece.failures):
+            keep(name, f"{seed}-{number}-{at}", failure)
         number += 1
         print(f"{name}: {whole.inputs} inputs, {whole.failed} failed", file=sys.stderr, flush=True)
     whole.wall_seconds = time.monotonic() - began
@@ -132,9 +134,7 @@ def _lost(known: Tally | None, last: mmap.mmap, said: str) -> Tally:
 
 
 def report(name: str, seed: int, tally: Tally) -> None:
-    """The figures of a run as JSON, and the inputs that failed, kept."""
-    KEPT.mkdir(parents=True, exist_ok=True)
-    files = [_keep(name, seed, at, failure) for at, failure in enumerate(tally.failures)]
+    """The figures of a run as JSON."""
     figures: dict[str, Any] = {
         "target": name,
         "seed": seed,
@@ -150,17 +150,19 @@ def report(name: str, seed: int, tally: Tally) -> None:
         "processor seconds": round(tally.cpu_seconds, 1),
         "inputs a processor second": round(tally.inputs / max(tally.cpu_seconds, 0.001)),
         "wall seconds": round(tally.wall_seconds, 1),
-        "kept": files[:MOST_FAILURES],
     }
     text = json.dumps(figures, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace").decode()
+    KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text, flush=True)
 
 
-def _keep(name: str, seed: int, at: int, failure: Failure) -> str:
-    path = KEPT / f"{name}-{seed}-{at}.txt"
+def keep(name: str, which: str, failure: Failure) -> None:
+    """Writes an input that failed where a person finds it, and says where."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    path = KEPT / f"{name}-{which}.txt"
     path.write_text(kept(failure), encoding="utf-8")
-    return str(path.relative_to(KEPT.parents[1]))
+    print(f"{path}: {failure.said.strip().splitlines()[-1][:200]}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

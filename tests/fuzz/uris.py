@@ -358,13 +358,10 @@ def _one(fits: Callable[[str], bool]) -> Callable[[str, set[int]], set[int]]:
 
 
 def _end_of_set(glob: str, at: int) -> int | None:
-    """Where a set ends; a bracket right behind its beginning is a member, if another one follows."""
+    """Where a set ends, None where none does; a set has a member, a bracket is one if it comes first."""
     begin = at + 2 if glob.startswith("[!", at) else at + 1
-    for start in (begin + 1, begin) if glob.startswith("]", begin) else (begin,):
-        end = glob.find("]", start)
-        if end >= 0 and "/" not in glob[at:end]:
-            return end
-    return None
+    end = glob.find("]", begin + 1)
+    return end if end >= 0 and "/" not in glob[at:end] else None
 
 
 def _member_of(body: str) -> Callable[[str], bool]:
