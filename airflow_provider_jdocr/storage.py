@@ -241,7 +241,7 @@ class FileSystemStorage:
             yield
         except FileNotFoundError as error:
             raise _NoSuchKeyError(f"{uri} does not exist", uri=uri) from error
-        except OSError as error:
+        except Exception as error:  # every store has errors of its own, not all of them an OSError
             raise StorageError(f"{uri} could not be read: {type(error).__name__}", uri=uri) from error
 
 

@@ -56,6 +56,7 @@ def opened(name: str) -> Iterator[Target]:
 def main() -> int:
     arguments = _parser().parse_args()
     warnings.simplefilter("error", FutureWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # it warns of what it makes the best of
     logging.disable(logging.CRITICAL)
     if arguments.replay:
         with opened(arguments.target) as target:

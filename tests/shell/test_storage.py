@@ -15,7 +15,13 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
-from airflow_provider_jdocr.storage import LocalStorage, S3Storage, open_storage, split_prefix
+from airflow_provider_jdocr.storage import (
+    FileSystemStorage,
+    LocalStorage,
+    S3Storage,
+    open_storage,
+    split_prefix,
+)
 from tests.shell.conftest import Connect
 
 # Folders and files whose order by name is not their order by key, and names that a URL would cut.
@@ -360,3 +366,23 @@ def test_a_debug_log_tells_of_each_request_and_nothing_that_it_was_signed_with(
     assert "s3/aws4_request" in logged
     assert not [secret for secret in secrets if secret and secret in logged]
     assert not re.search(r"(?i)signature\W*[0-9a-f]{64}", logged)
+
+
+def test_the_errors_of_any_file_system_are_storage_errors() -> None:
+    """Those of some stores are no OSError; one picture's must not end a batch."""
+
+    class Odd:
+        def cat_file(self, path: str) -> bytes:
+            raise RuntimeError(f"{path}: a word of the store's own")
+
+        info = ls = cat_file
+
+        def invalidate_cache(self) -> None: ...
+
+        def _strip_protocol(self, uri: str) -> str:
+            return uri
+
+    storage = FileSystemStorage(Odd())
+    for ask in (storage.read, storage.stat):
+        with pytest.raises(StorageError, match="could not be read: RuntimeError"):
+            ask("odd://b/a.png")
