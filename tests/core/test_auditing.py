@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import sqlalchemy as sa
 
@@ -21,32 +19,29 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def ledger(database_url: str, clock: Clock) -> Iterator[Ledger]:
+def with_every_state(ledger: Ledger, clock: Clock) -> Ledger:
     """One image in every state that there is."""
-    with books.opened(database_url, clock) as opened:
-        for name, answer in (("good", GOOD), ("failed", FAILED), ("busy", BUSY)):
-            called(opened, answer, name)
-        called(opened, UNREACHED, "unreached")
-        called(opened, LOST, "given up")
-        settle(
-            opened, Matching(prefix=books.uri("given up")), "give-up", charged=True, by="li.wei", reason=""
-        )
-        called(opened, LOST, "lost")
-        late = begun(opened, "late")
-        clock.pass_(3600)
-        opened.claim(identity("late"), OTHER_RUN)
-        ended(opened, late, GOOD)
-        begun(opened, "expired")
-        clock.pass_(3600)
-        begun(opened, "on its way")
-        opened.claim(identity("claimed"), OTHER_RUN)
-        noted(opened, "reused", "good", OTHER_RUN)
-        yield opened
+    for name, answer in (("good", GOOD), ("failed", FAILED), ("busy", BUSY)):
+        called(ledger, answer, name)
+    called(ledger, UNREACHED, "unreached")
+    called(ledger, LOST, "given up")
+    settle(ledger, Matching(prefix=books.uri("given up")), "give-up", charged=True, by="li.wei", reason="")
+    called(ledger, LOST, "lost")
+    late = begun(ledger, "late")
+    clock.pass_(3600)
+    ledger.claim(identity("late"), OTHER_RUN)
+    ended(ledger, late, GOOD)
+    begun(ledger, "expired")
+    clock.pass_(3600)
+    begun(ledger, "on its way")
+    ledger.claim(identity("claimed"), OTHER_RUN)
+    noted(ledger, "reused", "good", OTHER_RUN)
+    return ledger
 
 
-def test_a_sound_ledger_has_no_fault(ledger: Ledger) -> None:
-    found = audit(ledger, replies=True)
+def test_a_sound_ledger_has_no_fault(database_url: str, clock: Clock) -> None:
+    with books.opened(database_url, clock) as ledger:
+        found = audit(with_every_state(ledger, clock), replies=True)
     assert found.faults == ()
     assert found.rows["jdocr_recognition"] == 10
     assert set(found.rows) == set(schema.metadata.tables)
@@ -79,10 +74,12 @@ def test_every_rule_is_tried() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(set(HARM) - KEPT_OUT))
-def test_what_cannot_be_is_noticed(ledger: Ledger, code: str) -> None:
-    with ledger.engine.begin() as db:
-        assert db.execute(sa.text(HARM[code])).rowcount > 0
-    found = {fault.code: fault for fault in audit(ledger, replies=True).faults}
+def test_what_cannot_be_is_noticed(sqlite_url: str, clock: Clock, code: str) -> None:
+    with books.opened(sqlite_url, clock) as ledger:
+        with_every_state(ledger, clock)
+        with ledger.engine.begin() as db:
+            assert db.execute(sa.text(HARM[code])).rowcount > 0
+        found = {fault.code: fault for fault in audit(ledger, replies=True).faults}
     assert code in found
     assert found[code].rows >= len(found[code].examples) > 0
 

