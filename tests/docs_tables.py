@@ -14,11 +14,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_jdocr.core.auditing import RULES
 from airflow_provider_jdocr.core.checks import CHECKS
 from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
 from airflow_provider_jdocr.core.errors import CODES, LAYERS
 from airflow_provider_jdocr.core.parsing import Invoice, parse
+from airflow_provider_jdocr.core.prices import PACKS, price_of
+from airflow_provider_jdocr.core.pruning import KINDS
 from airflow_provider_jdocr.server.contracts import DESCRIPTIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -112,6 +115,27 @@ def loading_findings() -> str:
     return table(("code", "severity", "meaning"), rows)
 
 
+def packs() -> str:
+    """The same for readers of English and of Chinese."""
+    rows = (
+        (f"`{name}`", f"{calls:_}", f"{yuan:_}", f"{price_of(name).normalize():f}")
+        for name, (calls, yuan) in PACKS.items()
+    )
+    return table(("pack 套餐", "calls 次数", "yuan 元", "yuan a call 元/次"), rows)
+
+
+def prunable() -> str:
+    rows = (
+        (f"`{kind.name}`", kind.what, kind.lost, "only by name" if kind.by_name_only else "yes")
+        for kind in KINDS.values()
+    )
+    return table(("what", "is", "lost", "by default"), rows)
+
+
+def audit_rules() -> str:
+    return table(("code", "what holds"), ((f"`{code}`", rule) for code, rule in RULES.items()))
+
+
 @cache
 def tried_out() -> list[dict[str, Any]]:
     """Every bad input with what it led to; takes some twenty seconds."""
@@ -189,6 +213,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "doors": doors,
     "bad_input": bad_input,
+    "packs": packs,
+    "prunable": prunable,
+    "audit_rules": audit_rules,
     "checks": checks,
     "loading_findings": loading_findings,
     **{f"{endpoint}_keys": partial(keys, endpoint) for endpoint in KEYS},

@@ -613,7 +613,7 @@ class _Batch:
             case SettledAlready(row):
                 return _settled(source, row, desk.run)
             case Held():
-                message = "maybe charged, maybe not: see the operations page on images in doubt"
+                message = "maybe charged, maybe not; `airflow jdocr settle` decides: see the operations page"
                 return _Done(Outcome(source.uri, identity, "held", "IN_DOUBT", message))
             case Busy(seconds):
                 return _Later(source, seconds)

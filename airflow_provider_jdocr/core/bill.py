@@ -1,9 +1,9 @@
 """The bill: calls, charged, maybe charged, not charged, reused, and what they come to in yuan.
 
-Read from the view `jdocr_bill`, which has one row per call that reached the service and per image that was
-reused instead. A day is one of the time zone in which the account's quota is reset. *Maybe charged* is a call
-of which nobody said; so the true bill lies between `yuan` and `yuan + yuan_maybe`. Without a price there
-are no yuan.
+Read as the view `jdocr_bill` shows it, which has one row per call that reached the service and per image that
+was reused instead. A day is one of the time zone in which the account's quota is reset. *Maybe charged* is a
+call of which nobody said; so the true bill lies between `yuan` and `yuan + yuan_maybe`. Without a price
+there are no yuan.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from airflow_provider_jdocr.core import engines
+from airflow_provider_jdocr.core import engines, views
 from airflow_provider_jdocr.core.errors import ConfigurationError
 
 GROUPS = ("day", "dag_id", "run_id", "task_id", "service", "endpoint", "account")
@@ -29,8 +29,7 @@ MONEY = ("yuan", "yuan_maybe", "yuan_saved")
 _QUARTER_SECONDS = 900
 
 _TEXTS = ("dag_id", "run_id", "task_id", "service", "endpoint", "account", "uri")
-_view = sa.table(
-    "jdocr_bill",
+_columns = (
     sa.column("moment", sa.Double),
     *(sa.column(name, sa.Text) for name in _TEXTS),
     *(sa.column(name, sa.Integer) for name in COUNTS),
@@ -135,27 +134,29 @@ def as_dict(line: Line, group_by: Sequence[str]) -> dict[str, Any]:
 
 
 def _rows(engine: sa.Engine, span: Span, group_by: Sequence[str], zone: ZoneInfo) -> Iterator[sa.RowMapping]:
-    keys: list[sa.ColumnElement[Any]] = [_view.c[name] for name in group_by if name != "day"]
+    shown = views.bill_query(engine.dialect.name, named=bool(span.prefix))
+    view = sa.text(shown).columns(*_columns).subquery("bill")
+    keys: list[sa.ColumnElement[Any]] = [view.c[name] for name in group_by if name != "day"]
     if "day" in group_by:
-        quarters = sa.type_coerce(_view.c.moment / float(_QUARTER_SECONDS), sa.Double)
+        quarters = sa.type_coerce(view.c.moment / float(_QUARTER_SECONDS), sa.Double)
         keys.append(engines.whole(engine.dialect, quarters).label("quarter"))
-    sums = [sa.func.sum(_view.c[name]).label(name) for name in COUNTS]
-    query = sa.select(*keys, *sums).where(*_conditions(span, zone)).group_by(*keys)
+    sums = [sa.func.sum(view.c[name]).label(name) for name in COUNTS]
+    query = sa.select(*keys, *sums).where(*_conditions(view, span, zone)).group_by(*keys)
     with engines.reading(engine) as db:
         yield from db.execute(query).mappings()
 
 
-def _conditions(span: Span, zone: ZoneInfo) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(view: sa.Subquery, span: Span, zone: ZoneInfo) -> Iterator[sa.ColumnElement[bool]]:
     if span.since:
-        yield _view.c.moment >= _starts(span.since, zone)
+        yield view.c.moment >= _starts(span.since, zone)
     if span.until:
-        yield _view.c.moment < _starts(span.until + timedelta(days=1), zone)
+        yield view.c.moment < _starts(span.until + timedelta(days=1), zone)
     for name in ("service", "endpoint", "dag_id", "run_id", "task_id"):
         if (value := getattr(span, name)) is not None:
-            yield _view.c[name] == value
+            yield view.c[name] == value
     if span.prefix:
         # Not LIKE: an underscore in a key is no wildcard.
-        yield sa.func.substr(_view.c.uri, 1, len(span.prefix)) == span.prefix
+        yield sa.func.substr(view.c.uri, 1, len(span.prefix)) == span.prefix
 
 
 def _starts(day: date, zone: ZoneInfo) -> float:

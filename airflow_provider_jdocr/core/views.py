@@ -47,8 +47,7 @@ SELECT
   NULL, reuse.code, NULL, NULL
 FROM jdocr_outcome AS reuse
 LEFT JOIN jdocr_run AS run ON run.digest = reuse.run_digest
-WHERE reuse.outcome = 'reused'
-"""
+WHERE reuse.outcome = 'reused'"""
 
 # The newest call of each image is the one to ask JD about.
 _IN_DOUBT = """
@@ -71,8 +70,7 @@ LEFT JOIN jdocr_attempt AS attempt ON attempt.id = (
   ORDER BY CASE WHEN newest.state IN ('in_doubt', 'sending') THEN 0 ELSE 1 END,
     newest.started_at DESC, newest.id LIMIT 1)
 LEFT JOIN jdocr_run AS run ON run.digest = attempt.run_digest
-WHERE image.state IN ('in_doubt', 'sending') OR (image.state = 'claimed' AND image.doubts > 0)
-"""
+WHERE image.state IN ('in_doubt', 'sending') OR (image.state = 'claimed' AND image.doubts > 0)"""
 
 _URI = """COALESCE(
     (SELECT MIN(named.uri) FROM jdocr_outcome AS named
@@ -89,13 +87,19 @@ NAMES = ("jdocr_bill", "jdocr_in_doubt")
 
 def statements(dialect: str) -> dict[str, str]:
     """View → the statement that creates it."""
-    texts = dict(zip(NAMES, (_BILL, _IN_DOUBT), strict=True))
-    parts = {"uri": _URI}
+    queries = (bill_query(dialect), _IN_DOUBT.format(**_parts(dialect, named=True)))
+    return {name: f"CREATE VIEW {name} AS{query}" for name, query in zip(NAMES, queries, strict=True)}
+
+
+def bill_query(dialect: str, *, named: bool = True) -> str:
+    """What `jdocr_bill` shows; faster where nobody asks for the `uri` of calls, which is none then."""
+    return _BILL.format(**_parts(dialect, named=named))
+
+
+def _parts(dialect: str, *, named: bool) -> dict[str, str]:
+    parts = {"uri": _URI if named else "NULL"}
     for what, column in (("call", "attempt.started_at"), ("reuse", "reuse.at")):
-        parts[f"time_of_{what}"] = _BEIJING_TIME[dialect].format(column)
-        parts[f"day_of_{what}"] = _day(dialect, parts[f"time_of_{what}"])
-    return {name: f"CREATE VIEW {name} AS{text.format(**parts).rstrip()}" for name, text in texts.items()}
-
-
-def _day(dialect: str, time: str) -> str:
-    return f"DATE({time})" if dialect == "sqlite" else f"CAST({time} AS DATE)"
+        time = _BEIJING_TIME[dialect].format(column)
+        day = f"DATE({time})" if dialect == "sqlite" else f"CAST({time} AS DATE)"
+        parts |= {f"time_of_{what}": time, f"day_of_{what}": day}
+    return parts

@@ -256,7 +256,7 @@ def test_slots_of_all_workers_stand_one_interval_apart(engine: sa.Engine) -> Non
     with ThreadPoolExecutor(4) as pool:
         slots = [slot for slot in pool.map(take, range(40)) if isinstance(slot, Slot)]
     starts = sorted(slot.granted_at + slot.seconds for slot in slots)
-    assert 20 <= len(starts) < 40
+    assert len(starts) >= 20
     # One slot may have been granted late; the one after it keeps its distance all the same.
     gaps = [later - sooner for sooner, later in pairwise(starts)]
     assert min(gaps) == pytest.approx(nominal_seconds(20), abs=0.002)
