@@ -194,9 +194,7 @@ def test_a_postgresql_ledger_comes_back_whole_from_the_documented_dump(
         is_whole_and_goes_on(url, clock)
 
 
-@pytest.mark.skipif(
-    not shutil.which("mariadb-dump"), reason="no mariadb-dump here; mariadb-client has it"
-)
+@pytest.mark.skipif(not shutil.which("mariadb-dump"), reason="no mariadb-dump here; mariadb-client has it")
 def test_a_mariadb_ledger_comes_back_whole_from_the_documented_dump(
     mariadb_url: str, mariadb_server: sa.URL, clock: Clock
 ) -> None:
