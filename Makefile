@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest torture rate fuzz check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate fuzz check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ rate: $(MAIN)/ready ## how much of the rate is used, beside an outsider, over da
 
 fuzz: $(MAIN)/ready ## a million hostile replies, 100 000 pictures, names, connections …; FUZZ="replies --count 1000 --seed 2"
 	$(MAIN)/bin/python -m tests.fuzz $(or $(FUZZ),all)
+
+torture-airflow: $(MAIN)/ready ## 30 crash trials of a whole Airflow, search for secrets; 45 minutes; TRIALS=options
+	$(MAIN)/bin/python -m tests.torture.airflow $(TRIALS)
 
 check: $(MAIN)/ready ## format, lint, types, import boundary, documents, wheel and sdist
 	$(MAIN)/bin/ruff format --check .
