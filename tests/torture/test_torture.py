@@ -17,7 +17,7 @@ from tests.torture.servers import available
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = 24
+TRIALS = 12
 
 
 @pytest.fixture(scope="session")
