@@ -18,7 +18,7 @@ import multiprocessing
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -32,7 +32,7 @@ _LARGEST_LAST = 64 * 2**20
 """Bytes kept of the input that is judged at the moment, for whoever finds the process dead."""
 
 # Name → what makes the target, how many inputs a full run has, how many a piece.
-TARGETS: Mapping[str, tuple[str, int, int]] = {
+TARGETS: dict[str, tuple[str, int, int]] = {
     "replies": ("replies:Replies", 1_000_000, 50_000),
     "images": ("images:Images", 100_000, 10_000),
     "pictures": ("images:Pictures", 20_000, 5_000),
@@ -95,18 +95,17 @@ def _piece(name: str, size: int, seed: str, known: Tally | None, most_seconds: f
     process = context.Process(target=_run_piece, args=(name, size, seed, known, last, theirs))
     process.start()
     theirs.close()
-    tally: Tally | None = None
-    try:
-        if ours.poll(most_seconds):
-            tally = ours.recv()
-    except EOFError:
-        """The process died: its exit code says how."""
-    if tally is None and process.is_alive():
+    if not ours.poll(most_seconds):
         process.kill()
         process.join()
         return _lost(known, last, f"a piece ({seed}) was not done after {most_seconds:g} s")
+    try:
+        tally: Tally = ours.recv()
+    except EOFError:
+        process.join()
+        return _lost(known, last, f"the process ended with {process.exitcode} (piece {seed})")
     process.join()
-    return tally or _lost(known, last, f"the process ended with {process.exitcode} (piece {seed})")
+    return tally
 
 
 def _run_piece(
@@ -127,7 +126,7 @@ def _lost(known: Tally | None, last: mmap.mmap, said: str) -> Tally:
     tally = Tally(pairs=known.pairs if known else set(), seeds=known.seeds if known else [])
     last.seek(0)
     try:
-        given = marshal.load(last)  # noqa: S302 - written by our own child
+        given = marshal.loads(last.read())  # noqa: S302 - written by our own child
     except (EOFError, ValueError, TypeError):
         given = None
     tally.fail(-1, given, said)

@@ -5,6 +5,9 @@ The full size is `make fuzz`. Here the seeds are fixed, so that a failure is one
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -142,6 +145,40 @@ def test_a_run_in_pieces_is_as_long_as_one_in_whole_and_goes_on_from_its_seeds()
         tally = in_pieces("replies", 120, 1, 120.0)
     assert (tally.inputs, tally.failed) == (120, 0)
     assert sum(tally.kinds.values()) == 120
+
+
+class Deadly(_Target):
+    """An input of 3 kills the process."""
+
+    def __init__(self) -> None:
+        super().__init__(self._die)
+
+    def _die(self, given: int) -> int:
+        if given == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return given
+
+
+class Sleepy(_Target):
+    def __init__(self) -> None:
+        super().__init__(lambda given: (given, threading.Event().wait(60 if given == 3 else 0)))
+
+
+@pytest.mark.parametrize(
+    ("target", "seconds", "said"),
+    [("Deadly", 60.0, "the process ended with -9"), ("Sleepy", 3.0, "was not done after 3 s")],
+)
+def test_an_input_that_ends_the_process_or_never_ends_is_a_failure_and_known(
+    target: str, seconds: float, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(TARGETS, "numbers", (f"test_fuzz:{target}", 50, 50))
+    monkeypatch.setattr("tests.fuzz.__main__.KEPT", tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fork beside the threads of other tests
+        tally = in_pieces("numbers", 50, 1, seconds)
+    assert [failure.given for failure in tally.failures] == [3]
+    assert said in tally.failures[0].said
+    assert [path.read_text().splitlines()[0] for path in tmp_path.iterdir()] == ["3"]
 
 
 def test_a_spelled_value_holds_what_python_s_own_json_would_refuse() -> None:
