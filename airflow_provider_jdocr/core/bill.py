@@ -134,7 +134,7 @@ def as_dict(line: Line, group_by: Sequence[str]) -> dict[str, Any]:
 
 
 def _rows(engine: sa.Engine, span: Span, group_by: Sequence[str], zone: ZoneInfo) -> Iterator[sa.RowMapping]:
-    shown = views.bill_query(engine.dialect.name, named=bool(span.prefix))
+    shown = views.query("jdocr_bill", engine.dialect.name, named=bool(span.prefix))
     view = sa.text(shown).columns(*_columns).subquery("bill")
     keys: list[sa.ColumnElement[Any]] = [view.c[name] for name in group_by if name != "day"]
     if "day" in group_by:

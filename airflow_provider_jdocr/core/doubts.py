@@ -9,31 +9,13 @@ who and why; `Ledger.resolve` and `Ledger.correct_charge` say what it means for 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from airflow_provider_jdocr.core import engines
+from airflow_provider_jdocr.core import engines, views
 from airflow_provider_jdocr.core.ledger import Busy, Decision, Identity, Ledger, RunKey
-
-_TEXTS = ("service", "endpoint", "sha256", "uri", "dag_id", "run_id", "task_id")
-_CALL = ("state", "call_id", "account", "code", "request_id")
-_both = (
-    sa.column("moment", sa.Double),
-    *(sa.column(name, sa.Text) for name in (*_TEXTS, *_CALL)),
-    *(sa.column(name, sa.Integer) for name in ("page", "map_index")),
-)
-_bill = sa.table("jdocr_bill", sa.column("maybe_charged", sa.Integer), *_both)
-_in_doubt = sa.table(
-    "jdocr_in_doubt",
-    sa.column("recognition_id", sa.BigInteger),
-    sa.column("settled", sa.Text),
-    sa.column("lease_until", sa.Double),
-    *(sa.column(name, sa.Integer) for name in ("doubts", "calls")),
-    *(sa.column(each.name, each.type) for each in _both),
-)
-
 
 _DURATION = re.compile(r"([1-9]\d*)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -121,8 +103,6 @@ class Settlement:
 def doubts(ledger: Ledger, matching: Matching | None = None) -> list[Doubt]:
     """The images in doubt, oldest first. Those that are on their way right now are among them."""
     now = ledger.now()
-    with engines.reading(ledger.engine) as db:
-        rows = db.execute(sa.select(_in_doubt).order_by(_in_doubt.c.moment)).mappings().all()
     found = (
         Doubt(
             recognition_id=row["recognition_id"],
@@ -131,7 +111,7 @@ def doubts(ledger: Ledger, matching: Matching | None = None) -> list[Doubt]:
             calls=int(row["calls"]),
             answered=row["settled"] is not None,
         )
-        for row in rows
+        for row in _rows(ledger, "jdocr_in_doubt")
     )
     return [doubt for doubt in found if doubt.call in (matching or Matching())]
 
@@ -141,9 +121,7 @@ def maybe_charged(ledger: Ledger, matching: Matching | None = None) -> list[Mayb
     answered since. Calls on their way are among them.
     """
     now = ledger.now()
-    query = sa.select(_bill).where(_bill.c.maybe_charged == 1).order_by(_bill.c.moment)
-    with engines.reading(ledger.engine) as db:
-        found = [_call(row, now) for row in db.execute(query).mappings()]
+    found = (_call(row, now) for row in _rows(ledger, "jdocr_bill", "WHERE maybe_charged = 1"))
     return [call for call in found if call in (matching or Matching())]
 
 
@@ -176,6 +154,13 @@ def correct_charges(
 ) -> int:
     """Writes down what the service's bill says of these calls; gives how many were changed."""
     return sum(ledger.correct_charge(call.call_id, charged, by=by, reason=reason) for call in calls)
+
+
+def _rows(ledger: Ledger, view: str, where: str = "") -> Sequence[sa.RowMapping]:
+    shown = views.query(view, ledger.engine.dialect.name)
+    query = f"SELECT * FROM ({shown}) AS shown {where} ORDER BY moment"  # noqa: S608  all of it is ours
+    with engines.reading(ledger.engine) as db:
+        return db.execute(sa.text(query)).mappings().all()
 
 
 def _call(row: sa.RowMapping, now: float) -> MaybeCharged:

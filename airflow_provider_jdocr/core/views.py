@@ -87,13 +87,14 @@ NAMES = ("jdocr_bill", "jdocr_in_doubt")
 
 def statements(dialect: str) -> dict[str, str]:
     """View → the statement that creates it."""
-    queries = (bill_query(dialect), _IN_DOUBT.format(**_parts(dialect, named=True)))
-    return {name: f"CREATE VIEW {name} AS{query}" for name, query in zip(NAMES, queries, strict=True)}
+    return {name: f"CREATE VIEW {name} AS{query(name, dialect)}" for name in NAMES}
 
 
-def bill_query(dialect: str, *, named: bool = True) -> str:
-    """What `jdocr_bill` shows; faster where nobody asks for the `uri` of calls, which is none then."""
-    return _BILL.format(**_parts(dialect, named=named))
+def query(name: str, dialect: str, *, named: bool = True) -> str:
+    """What a view shows, for those who may read the tables and not the view; faster where nobody asks for the
+    `uri` of calls, which is none then.
+    """
+    return {"jdocr_bill": _BILL, "jdocr_in_doubt": _IN_DOUBT}[name].format(**_parts(dialect, named=named))
 
 
 def _parts(dialect: str, *, named: bool) -> dict[str, str]:
