@@ -31,8 +31,8 @@ STALLS_AFTER_SECONDS = 15.0
 """A blow whose moment does not come falls anyway."""
 MOST_ROUNDS = 5
 """Clears of a run after everything was repaired."""
-RESET_AFTER_SECONDS = 12.0
-"""From the first bill, where a trial waits for the reset."""
+RESET_AFTER_SECONDS = 15.0
+"""From the first bill, where a trial waits for the reset: the quota has to end before the day does."""
 TASKS = ("recognise", "load")
 _LOOK_EVERY_SECONDS = 0.25
 _SENDING = "SELECT COUNT(*) FROM jdocr_attempt WHERE state = 'sending'"
@@ -207,6 +207,8 @@ class _Conductor:
         """Clears what did not come to its end, until nothing is left that a person could do."""
         for _ in range(MOST_ROUNDS):
             self._await_all()
+            if self.unfinished:
+                return
             left = [run for run in self.runs if _something_is_left(_manifest(run))]
             if not left:
                 return
@@ -218,7 +220,7 @@ class _Conductor:
     def _clear(self) -> int:
         """Clears the first run where it succeeded; gives the calls that this cost."""
         run = self.runs[0]
-        if self.plan.shape != "one run" or run.task("recognise")["state"] != "success":
+        if self.unfinished or self.plan.shape != "one run" or run.task("recognise")["state"] != "success":
             return 0
         before = self._calls()
         self._say("clears what succeeded")
