@@ -339,15 +339,17 @@ class Ledger:
             if row.doubts > stored.doubts:
                 self._mark_doubt(db, row.id, now)
                 return Busy(DOUBT_GRACE_SECONDS)
-            if not (row.state is State.CLAIMED and row.lease_token == token):
-                asked = self._asked(db, row.id, run)
-                decision = decide(row, now=now, asked_in_this_run=asked, resend=resend, in_doubt=in_doubt)
-                if decision == "settled":
-                    return SettledAlready(row)
-                if decision == "held":
-                    return Held(row)
-                if isinstance(decision, Busy):
-                    return decision
+            if row.state is State.CLAIMED and row.lease_token == token:
+                # Given by a commit that nobody acknowledged. It may have been answered since.
+                row = self._free(db, row)
+            asked = self._asked(db, row.id, run)
+            decision = decide(row, now=now, asked_in_this_run=asked, resend=resend, in_doubt=in_doubt)
+            if decision == "settled":
+                return SettledAlready(row)
+            if decision == "held":
+                return Held(row)
+            if isinstance(decision, Busy):
+                return decision
             claim = Claim(row.id, identity, token, row.answer_id)
             lease = {"lease_token": token, "lease_until": now + CLAIM_SECONDS}
             self._set(db, row.id, state=State.CLAIMED, doubts=row.doubts, **lease)
@@ -357,25 +359,17 @@ class Ledger:
     def renew(self, claim: Claim) -> bool:
         """Lengthens the lease of a claim that waits for its slot; False when it was lost."""
         with self._engine.begin() as db:
-            held = (schema.recognition.c.id == claim.recognition_id) & (
-                schema.recognition.c.lease_token == claim.token
-            )
             until = self._now(db) + CLAIM_SECONDS
-            return db.execute(schema.recognition.update().where(held).values(lease_until=until)).rowcount == 1
+            renewed = schema.recognition.update().where(_is_held(claim)).values(lease_until=until)
+            return db.execute(renewed).rowcount == 1
 
     @_repeated
     def release(self, claim: Claim) -> None:
         """Gives a claim back that was not sent, or whose send never reached the server."""
         with self._engine.begin() as db:
-            held = (
-                (schema.recognition.c.id == claim.recognition_id)
-                & (schema.recognition.c.lease_token == claim.token)
-                & (schema.recognition.c.state == State.CLAIMED)
-            )
             back = sa.case((schema.recognition.c.doubts > 0, State.IN_DOUBT.value), else_=State.IDLE.value)
-            db.execute(
-                schema.recognition.update().where(held).values(state=back, lease_token=None, lease_until=0.0)
-            )
+            free = {"state": back, "lease_token": None, "lease_until": 0.0}
+            db.execute(schema.recognition.update().where(_is_held(claim)).values(**free))
 
     def take_slot(self, account: Account) -> rate.Slot | rate.Queued:
         """Reserves the account's next send, as `rate.take_slot` says: one UPDATE, committed at once."""
@@ -496,7 +490,8 @@ class Ledger:
                 state, limits, reading, now=now, sent_at=sent.started_at, in_flight=in_flight
             )
             self._write_account(db, account, after, _pace_after(pace, account, reading, now, sent.started_at))
-            self._set(db, row.id, **_settlement(row, attempt, reading, was_doubted=sent.state == "in_doubt"))
+            doubts = row.doubts + self._doubt_change(db, sent, reading)
+            self._set(db, row.id, **_settlement(row, attempt, reading, doubts))
             self._end_attempt(db, attempt, now, reading, reply)
 
     # --- what a person decides
@@ -694,22 +689,21 @@ class Ledger:
         grace = {"lease_until": now + DOUBT_GRACE_SECONDS}
         self._set(db, recognition_id, state=State.IN_DOUBT, doubts=schema.recognition.c.doubts + 1, **grace)
 
+    def _free(self, db: sa.Connection, row: Recognition) -> Recognition:
+        state = State.IN_DOUBT if row.doubts else State.IDLE
+        self._set(db, row.id, state=state, lease_token=None, lease_until=0.0)
+        return replace(row, state=state, lease_token=None, lease_until=0.0)
+
     def _set(self, db: sa.Connection, recognition_id: int, **values: Any) -> None:
         db.execute(
             schema.recognition.update().where(schema.recognition.c.id == recognition_id).values(**values)
         )
 
     def _to_sending(self, db: sa.Connection, claim: Claim, lease_until: float) -> bool:
-        columns = schema.recognition.c
-        held = (
-            (columns.id == claim.recognition_id)
-            & (columns.lease_token == claim.token)
-            & (columns.state == State.CLAIMED)
-        )
         # A late answer may have settled it while this claim waited for its slot: then it is not sent.
-        unanswered = columns.answer_id.is_not_distinct_from(claim.answer_id)
-        values = {"state": State.SENDING, "lease_until": lease_until}
-        return db.execute(schema.recognition.update().where(held, unanswered).values(**values)).rowcount == 1
+        unanswered = schema.recognition.c.answer_id.is_not_distinct_from(claim.answer_id)
+        sending = schema.recognition.update().where(_is_held(claim), unanswered)
+        return db.execute(sending.values(state=State.SENDING, lease_until=lease_until)).rowcount == 1
 
     def _has_begun(self, db: sa.Connection, attempt: Attempt, now: float, lease_until: float) -> bool:
         """Whether this very attempt was committed before; its lease begins anew, for it leaves only now."""
@@ -726,6 +720,21 @@ class Ledger:
         """The attempt's recognition, locked; attempts change only under that lock."""
         query = sa.select(schema.recognition).where(schema.recognition.c.id == attempt.claim.recognition_id)
         return db.execute(query.with_for_update()).one()
+
+    def _doubt_change(self, db: sa.Connection, sent: sa.Row[Any], reading: Reading) -> int:
+        """By how much a reading changes the number of doubts. A call that was counted while its reply was
+        late counts no more once the reply says that it was free; unless a person has decided on it since.
+        """
+        doubtful = reading.verdict is Verdict.IN_DOUBT
+        if sent.state != "in_doubt":
+            return int(doubtful)
+        return 0 if doubtful or self._decided_since(db, sent) else -1
+
+    def _decided_since(self, db: sa.Connection, sent: sa.Row[Any]) -> bool:
+        columns = schema.decision.c
+        on_image = (columns.recognition_id == sent.recognition_id) & columns.attempt_id.is_(None)
+        query = sa.select(columns.recognition_id).where(on_image, columns.decided_at > sent.started_at)
+        return db.execute(query.limit(1)).first() is not None
 
     def _end_attempt(
         self, db: sa.Connection, attempt: Attempt, now: float, reading: Reading, reply: Reply | None
@@ -778,21 +787,21 @@ class Ledger:
         db.execute(schema.account.update().where(_is_account(account)).values(**values))
 
 
-def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, *, was_doubted: bool) -> dict[str, Any]:
-    """What a reading changes in the recognition's row. `was_doubted`: its lease had ended meanwhile.
+def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, doubts: int) -> dict[str, Any]:
+    """What a reading changes in the recognition's row. `doubts`: as many as there are after it.
 
-    A reply that settles does so whoever holds the lease; only the holder's state is brought to rest. A new
-    failure never replaces an answer that is there.
+    A reply that settles does so whoever holds the lease; whoever else holds it by now keeps it. A new failure
+    never replaces an answer that is there.
     """
     settled = _SETTLES.get(reading.verdict)
-    doubtful = reading.verdict is Verdict.IN_DOUBT
-    doubts = row.doubts + doubtful - was_doubted
     values: dict[str, Any] = {"doubts": 0 if settled else max(0, doubts)}
     if settled and not (row.settled == Settled.ANSWERED and settled is Settled.FAILED):
         values |= {"settled": settled, "answer_id": attempt.id}
+    rest = {"state": State.IN_DOUBT if values["doubts"] else State.IDLE}
     if row.lease_token == attempt.claim.token:
-        rest = State.IN_DOUBT if values["doubts"] else State.IDLE
-        values |= {"state": rest, "lease_token": None, "lease_until": 0.0}
+        values |= rest | {"lease_token": None, "lease_until": 0.0}
+    elif row.state in (State.IDLE, State.IN_DOUBT):
+        values |= rest
     return values
 
 
@@ -874,6 +883,16 @@ def _account_key(account: Account) -> dict[str, str]:
 
 def _is_account(account: Account) -> sa.ColumnElement[bool]:
     return sa.and_(*(schema.account.c[name] == value for name, value in _account_key(account).items()))
+
+
+def _is_held(claim: Claim) -> sa.ColumnElement[bool]:
+    """Whether nobody else has the claim by now, and nothing was sent under it."""
+    columns = schema.recognition.c
+    return sa.and_(
+        columns.id == claim.recognition_id,
+        columns.lease_token == claim.token,
+        columns.state == State.CLAIMED,
+    )
 
 
 def _send_seconds(account: Account) -> float:

@@ -129,28 +129,38 @@ def after_answer(
     in_flight: int,
     sent_at: float | None = None,
 ) -> AccountState:
-    """The row after a reply to a call of `sent_at`. `in_flight`: other calls of the account under way."""
+    """The row after a reply to a call of `sent_at`. `in_flight`: other calls of the account under way.
+
+    A reply to a call from before the reset says nothing of this window's calls; one to a call from before the
+    quota ended is no sign that it is back, nor that the probe has come to its end.
+    """
     state = rolled(state, limits, now)
-    counted_here = sent_at is None or limits.next_reset(sent_at) == state.window_ends_at
-    if reading.charged is False:
-        state = given_back(state) if counted_here else replace(state, probe_until=0.0)
+    of_this_window = sent_at is None or limits.next_reset(sent_at) == state.window_ends_at
+    before_the_end = sent_at is not None and sent_at <= state.quota_at
+    if reading.charged is False and of_this_window:
+        state = _given_back(state)
+    if not before_the_end:
+        state = replace(state, probe_until=0.0)
     match reading.verdict:
         case Verdict.QUOTA_RESET:
-            return _ended(state, QuotaState.UNTIL_RESET, now, _reset_after(state, limits, now, in_flight))
+            again = _reset_after(state, limits, now, in_flight)
+            again = again if of_this_window else now + DAY_MAY_LAG_RETRY_SECONDS
+            return _ended(state, QuotaState.UNTIL_RESET, now, again)
         case Verdict.QUOTA_TOPUP:
             return _ended(state, QuotaState.UNTIL_TOPPED_UP, now, limits.next_reset(now))
         case Verdict.SUCCESS | Verdict.SETTLE_FAILED:
-            if state.quota_state is not QuotaState.OPEN and sent_at is not None and sent_at <= state.quota_at:
-                return state  # sent before the quota was found used up: no sign that it is back
-            return _with_news(state, reading, now, in_flight)
+            if state.quota_state is not QuotaState.OPEN and before_the_end:
+                return state
+            state = replace(state, quota_state=QuotaState.OPEN, quota_until=None)
+            return _with_news(state, reading, now, in_flight, sent_at) if of_this_window else state
         case _:
-            return replace(state, probe_until=0.0)
+            return state
 
 
-def given_back(state: AccountState) -> AccountState:
+def _given_back(state: AccountState) -> AccountState:
     """The row without one call that was counted and then not charged, or never reached the server."""
     remaining = None if state.remaining is None else state.remaining + 1
-    return replace(state, used=max(0, state.used - 1), remaining=remaining, probe_until=0.0)
+    return replace(state, used=max(0, state.used - 1), remaining=remaining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +269,7 @@ def _less_one(remaining: int | None) -> int | None:
 
 
 def _ended(state: AccountState, end: QuotaState, now: float, until: float) -> AccountState:
-    return replace(
-        state, quota_state=end, quota_at=now, quota_until=until, remaining=0, known_at=now, probe_until=0.0
-    )
+    return replace(state, quota_state=end, quota_at=now, quota_until=until, remaining=0, known_at=now)
 
 
 def _reset_after(state: AccountState, limits: Limits, now: float, in_flight: int) -> float:
@@ -275,14 +283,19 @@ def _reset_after(state: AccountState, limits: Limits, now: float, in_flight: int
     return limits.next_reset(now)
 
 
-def _with_news(state: AccountState, reading: Reading, now: float, in_flight: int) -> AccountState:
-    """An answer that was given shows that the quota is open; what it says is left does not count calls under
-    way.
+def _with_news(
+    state: AccountState, reading: Reading, now: float, in_flight: int, sent_at: float | None
+) -> AccountState:
+    """The row with what an answer says is left, less the calls under way, which it does not count.
+
+    An answer that was overtaken by a newer one tells nothing where it says more: its number is the older one.
     """
-    state = replace(state, quota_state=QuotaState.OPEN, quota_until=None, probe_until=0.0)
     said = reading.quota.remaining
     if said is None and not reading.quota.unlimited:
         # A quota that ended and is open again without a number: the zero of then tells nothing any more.
         return state if state.remaining != 0 else replace(state, remaining=None)
     remaining = None if said is None else max(0, said - in_flight)
+    overtaken = sent_at is not None and state.known_at is not None and sent_at <= state.known_at
+    if overtaken and remaining is not None and state.remaining is not None and remaining > state.remaining:
+        return state
     return replace(state, remaining=remaining, known_at=now)

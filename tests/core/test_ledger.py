@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import stat
 import threading
@@ -130,12 +131,38 @@ def test_a_claim_keeps_others_out_until_its_lease_ends(ledger: Ledger, clock: Cl
     assert isinstance(ledger.claim(identity(), OTHER_RUN), Claim)
 
 
+def test_a_claim_that_is_repeated_knows_of_an_answer_that_came_meanwhile(
+    ledger: Ledger, clock: Clock
+) -> None:
+    slow = begun(ledger, claimed(ledger))
+    clock.pass_(1000)
+    ledger.claim(identity(), OTHER_RUN)
+    clock.pass_(DOUBT_GRACE_SECONDS)
+    ask = functools.partial(ledger.claim, identity(), OTHER_RUN, token="t" * 32)
+    assert isinstance(ask(), Claim)
+    settle(ledger, slow, GOOD)
+    assert isinstance(ask(), SettledAlready)
+    assert isinstance(ledger.claim(identity(), RUN), SettledAlready)
+
+
 def test_a_claim_that_waits_for_its_slot_can_be_renewed(ledger: Ledger, clock: Clock) -> None:
     claim = claimed(ledger)
     clock.pass_(CLAIM_SECONDS - 1)
     assert ledger.renew(claim)
     clock.pass_(CLAIM_SECONDS - 1)
     assert isinstance(ledger.claim(identity(), OTHER_RUN), Busy)
+
+
+def test_a_renewal_that_comes_after_the_send_began_changes_nothing(ledger: Ledger, clock: Clock) -> None:
+    claim = claimed(ledger)
+    begun(ledger, claim)
+    assert not ledger.renew(claim)
+    # Also not when the lease of the send is over and somebody has noticed.
+    clock.pass_(1000)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Busy)
+    assert not ledger.renew(claim)
+    clock.pass_(DOUBT_GRACE_SECONDS)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN), Claim)
 
 
 def test_a_lost_claim_sends_nothing(ledger: Ledger, clock: Clock) -> None:
@@ -466,6 +493,33 @@ def test_a_late_answer_that_cost_nothing_takes_the_doubt_back(ledger: Ledger, cl
     ledger.claim(identity(), OTHER_RUN)
     settle(ledger, slow, ledgers.BUSY)
     assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Claim)
+
+
+def test_a_late_answer_that_cost_nothing_takes_the_doubt_back_also_after_somebody_elses_claim(
+    ledger: Ledger, clock: Clock
+) -> None:
+    slow = begun(ledger, claimed(ledger))
+    clock.pass_(1000)
+    ledger.claim(identity(), OTHER_RUN)
+    clock.pass_(DOUBT_GRACE_SECONDS)
+    ledger.release(claimed(ledger, run=OTHER_RUN))
+    settle(ledger, slow, ledgers.BUSY)
+    assert ledger.recognitions([identity()])[identity()].state is State.IDLE
+    assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Claim)
+
+
+def test_a_late_answer_takes_no_doubt_back_that_came_after_a_persons_decision(
+    ledger: Ledger, clock: Clock
+) -> None:
+    slow = begun(ledger, claimed(ledger))
+    clock.pass_(1000)
+    ledger.claim(identity(), OTHER_RUN)
+    clock.pass_(DOUBT_GRACE_SECONDS)
+    recognition = ledger.recognitions([identity()])[identity()]
+    assert ledger.resolve(recognition.id, "ask-again", by="kim", reason="not on the bill") == "resolved"
+    asked(ledger, LOST)
+    settle(ledger, slow, ledgers.BUSY)
+    assert isinstance(ledger.claim(identity(), OTHER_RUN, in_doubt="hold"), Held)
 
 
 def test_an_answer_is_written_down_once_also_when_the_first_commit_was_not_acknowledged(

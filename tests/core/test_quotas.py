@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from airflow_provider_jdocr.core.client import Reply
 from airflow_provider_jdocr.core.quotas import (
     AccountState,
     Admitted,
@@ -127,6 +128,45 @@ def test_a_call_of_yesterday_gives_nothing_back_to_today() -> None:
     busy = ledgers.read(ledgers.BUSY, ACCOUNT)
     after = after_answer(state, BEIJING, busy, now=reset + 1, sent_at=reset - 1, in_flight=0)
     assert (after.used, after.remaining) == (3, 7)
+
+
+def test_what_a_call_of_yesterday_says_is_left_is_not_said_of_today() -> None:
+    reset = BEIJING.next_reset(NOW)
+    state = AccountState(window_ends_at=BEIJING.next_reset(reset), used=3, remaining=497, known_at=reset + 5)
+    few = ledgers.read(ledgers.left(ledgers.GOOD, 2), ACCOUNT)
+    after = after_answer(state, BEIJING, few, now=reset + 9, sent_at=reset - 1, in_flight=0)
+    assert after.remaining == 497
+
+
+def test_yesterdays_end_of_the_quota_does_not_end_today() -> None:
+    """An answer may be hours late, and many calls of today be sent by then."""
+    reset = BEIJING.next_reset(NOW)
+    today = AccountState(window_ends_at=BEIJING.next_reset(reset), used=50, remaining=450)
+    over = ledgers.read(ledgers.DAY_IS_OVER, ACCOUNT)
+    state = after_answer(today, BEIJING, over, now=reset + 3600, sent_at=reset - 1, in_flight=0)
+    assert state.quota_until == reset + 3660
+
+
+def test_an_answer_that_was_overtaken_does_not_bring_back_the_calls_of_then() -> None:
+    state = AccountState(window_ends_at=NOW + 60, remaining=100, known_at=NOW + 30)
+    older = ledgers.read(ledgers.left(ledgers.GOOD, 500), ACCOUNT)
+    assert after_answer(state, BEIJING, older, now=NOW + 40, sent_at=NOW, in_flight=0).remaining == 100
+    topped_up = after_answer(state, BEIJING, older, now=NOW + 40, sent_at=NOW + 35, in_flight=0)
+    assert topped_up.remaining == 500
+    fewer = ledgers.read(ledgers.left(ledgers.GOOD, 90), ACCOUNT)
+    assert after_answer(state, BEIJING, fewer, now=NOW + 40, sent_at=NOW, in_flight=0).remaining == 90
+
+
+@pytest.mark.parametrize("late", [ledgers.BUSY, ledgers.GOOD, ledgers.DAY_IS_OVER])
+def test_an_answer_to_a_call_from_before_the_end_does_not_call_the_probe_back(late: Reply) -> None:
+    ended = AccountState(
+        window_ends_at=NOW + 9000, quota_state=QuotaState.UNTIL_RESET, quota_at=NOW - 60, quota_until=NOW - 1
+    )
+    probe = admit(ended, BEIJING, now=NOW, asked_since=NOW)
+    assert isinstance(probe, Admitted)
+    reading = ledgers.read(late, ACCOUNT)
+    after = after_answer(probe.state, BEIJING, reading, now=NOW + 1, sent_at=NOW - 61, in_flight=1)
+    assert after.probe_until == probe.state.probe_until
 
 
 def test_a_good_answer_to_a_call_sent_before_the_quota_ended_does_not_open_it_again() -> None:
