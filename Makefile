@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate fuzz check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate fuzz model check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,10 @@ fuzz: $(MAIN)/ready ## a million hostile replies, 100 000 pictures, names, conne
 
 torture-airflow: $(MAIN)/ready ## 30 crash trials of a whole Airflow, search for secrets; 45 minutes; TRIALS=options
 	$(MAIN)/bin/python -m tests.torture.airflow $(TRIALS)
+
+MINUTES ?= 10
+model: $(CORE)/ready ## the ledger against a model of its laws, MINUTES on each database, seeds of its own
+	MINUTES=$(MINUTES) $(CORE)/bin/python -m pytest -k long_run tests/core/test_ledger_model.py
 
 check: $(MAIN)/ready ## format, lint, types, import boundary, documents, wheel and sdist
 	$(MAIN)/bin/ruff format --check .
