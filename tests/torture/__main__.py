@@ -25,6 +25,8 @@ from tests.torture.slots import folder, run
 
 KEPT = Path(__file__).resolve().parents[2] / "build" / "torture"
 PROGRESS_EVERY_SECONDS = 10.0
+LONGEST_STORY = 6_000
+"""Characters of what happened that are shown of a trial; the event log has it all."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,7 +57,8 @@ class _Progress:
         self._results.append(done)
         if done.violations:
             shown = "\n  ".join(done.violations[:5])
-            print(f"VIOLATED {done.name} ({', '.join(done.faults)})\n  {shown}", flush=True)
+            said = f"VIOLATED {done.name} ({', '.join(done.faults)})\n  {shown}\n{done.story[:LONGEST_STORY]}"
+            print(said, flush=True)
         now = time.monotonic()
         if now - self._spoke >= PROGRESS_EVERY_SECONDS:
             self._spoke = now

@@ -154,6 +154,13 @@ def the_last_manifest_counts_the_calls(books: Books) -> Iterator[str]:
                 yield f"run {process.run[:12]}: {process.manifest[name]} {name}, and {count} in the ledger"
 
 
+def no_task_makes_more_calls_than_it_may(books: Books) -> Iterator[str]:
+    counts = Counter(attempt.run for attempt in books.sent if attempt.state != "never_reached")
+    for run, count in counts.items():
+        if books.max_calls is not None and count > books.max_calls:
+            yield f"run {run[:12]} made {count} calls, with max_calls {books.max_calls}"
+
+
 def the_service_saw_what_the_ledger_sent(books: Books) -> Iterator[str]:
     reached = [attempt for attempt in books.sent if attempt.state != "never_reached"]
     unsure = sum(attempt.doubtful for attempt in reached)
@@ -225,6 +232,7 @@ LAWS: tuple[Callable[[Books], Iterator[str]], ...] = (
     manifests_add_up,
     the_last_manifest_is_what_the_ledger_says,
     the_last_manifest_counts_the_calls,
+    no_task_makes_more_calls_than_it_may,
     the_service_saw_what_the_ledger_sent,
     outcomes_agree_with_the_recognitions,
     recognised_is_what_this_run_asked_for,

@@ -105,6 +105,8 @@ class Books:
     hold: bool
     max_in_flight: int
     inputs: int
+    max_calls: int | None = None
+    """Of one task instance; times the processes of it that may run at once."""
     billed: tuple[Billed, ...] = ()
     calls: int = 0
     """Requests that the service counted, whatever it answered."""

@@ -47,6 +47,7 @@ _PLAIN = replace(
     in_doubt="hold",
     max_in_flight=3,
     max_failed=1000,
+    max_calls=None,
     connect_timeout=1.0,
     read_timeout=2.0,
     latency=0.1,

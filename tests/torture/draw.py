@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from random import Random
@@ -145,6 +146,7 @@ class Plan:
     in_doubt: Literal["resend", "hold"]
     max_in_flight: int
     max_failed: int
+    max_calls: int | None
     wait_for_quota: bool
     connect_timeout: float
     read_timeout: float
@@ -160,6 +162,11 @@ class Plan:
     storage: StorageFaults = field(default_factory=StorageFaults)
     topped_up: bool = True
     together_at_the_end: bool = False
+
+    @property
+    def most_at_once(self) -> int:
+        """Processes of one task instance that run at the same time: more than one are zombies."""
+        return max(Counter(task.run_id for task in self.tasks).values())
 
     def faults(self) -> str:
         """The plan without what is the same in every trial, to be read by a person."""
@@ -183,6 +190,7 @@ def draw(name: Name) -> Plan:
         in_doubt=random.choice(("resend", "hold")),
         max_in_flight=random.randint(1, 8),
         max_failed=random.choice((0, 1000, 1000)),
+        max_calls=random.randint(5, 60) if random.random() < 0.15 else None,
         wait_for_quota=random.random() < 0.5,
         connect_timeout=0.3,
         read_timeout=read_timeout,

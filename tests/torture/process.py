@@ -28,7 +28,7 @@ import sqlalchemy as sa
 
 from airflow_provider_jdocr.core import batch
 from airflow_provider_jdocr.core.account import Account, account_from_parts
-from airflow_provider_jdocr.core.batch import Manifest, Policy, recognise_batch
+from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, recognise_batch
 from airflow_provider_jdocr.core.client import Client, Reply, WireFailure
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import JdOcrError, StorageError
@@ -92,6 +92,7 @@ class Order:
             max_failed=plan.max_failed,
             in_doubt=plan.in_doubt,
             wait_for_quota=plan.wait_for_quota,
+            budget=Budget(max_calls=plan.max_calls),
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tests.torture import balance
 from tests.torture.draw import FAMILIES, Name
-from tests.torture.trial import Played
+from tests.torture.trial import Played, told, written
 from tests.torture.world import Line
 
 
@@ -36,11 +36,14 @@ class Result:
     held: int
     answers_lost: int
     violations: tuple[str, ...]
+    story: str = ""
+    """What happened in a trial that broke a law."""
 
 
 def result(played: Played) -> Result:
     plan, books = played.plan, played.books
     doubts = books.in_doubt_at_kill()
+    violations = balance.violations(books)
     return Result(
         name=str(plan.name),
         database=plan.name.database,
@@ -59,7 +62,8 @@ def result(played: Played) -> Result:
         billed_twice=len(balance.billed_twice(books)),
         held=len({row.sha256 for row in books.noted if row.outcome == "held"}),
         answers_lost=len(balance.answers_lost(books)),
-        violations=tuple(f"{each.law}: {each.what}" for each in balance.violations(books)),
+        violations=tuple(f"{each.law}: {each.what}" for each in violations),
+        story=written(told(played.log), played.log[0].at) if violations else "",
     )
 
 
@@ -88,9 +92,8 @@ def _kind(line: Line) -> str:
 
 def broken(name: Name, trace: str) -> Result:
     """A trial that could not be played: a fault of the harness."""
-    nothing = dict.fromkeys(
-        ("seconds", "images", "processes", "kills", "in_doubt_at_kill", "most_in_doubt_at_a_kill"), 0
-    ) | dict.fromkeys(("max_in_flight", "calls", "billed", "billed_twice", "held", "answers_lost"), 0)
+    numbers = [each.name for each in fields(Result) if each.type in ("int", "float")]
+    nothing: dict[str, Any] = dict.fromkeys(numbers, 0)
     said = (f"the trial could not be played: {trace}",)
     return Result(
         name=str(name), database=name.database, in_doubt="", faults=(), struck={}, violations=said, **nothing

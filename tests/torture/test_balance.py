@@ -143,6 +143,7 @@ WRONG: Mapping[str, tuple[str, Books]] = {
         "the_last_manifest_counts_the_calls",
         _lived(manifest=_manifest(charged=0)),
     ),
+    "a call too many": ("no_task_makes_more_calls_than_it_may", replace(RIGHT, max_calls=1)),
     "a call that the ledger does not know": ("the_service_saw_what_the_ledger_sent", replace(RIGHT, calls=3)),
     "a call that the service never saw": ("the_service_saw_what_the_ledger_sent", replace(RIGHT, calls=0)),
     "recognised, and without an answer": (
