@@ -38,7 +38,7 @@ OTHERS = (
     "quota",
 )
 FAMILIES = ("kill", *OTHERS)
-MOST_INPUTS = 60
+MOST_INPUTS = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def draw(name: Name) -> Plan:
 
 def _inputs(random: Random, replaced: bool) -> tuple[Input, ...]:
     drawn: list[Input] = []
-    for position in range(random.randint(20, MOST_INPUTS)):
+    for position in range(random.randint(12, MOST_INPUTS)):
         kinds: list[Kind] = [
             "good",
             "copy",

@@ -7,6 +7,7 @@ every commit to the operating system, which outlives it.
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -152,6 +153,7 @@ class Slot:
     def databases(self, database: Database) -> Databases:
         if database not in self._databases:
             home = self.home / database
+            shutil.rmtree(home, ignore_errors=True)  # of a start that failed
             home.mkdir()
             made = Postgres(home) if database == "postgresql" else MariaDb(home)
             self._stack.callback(made.close)
