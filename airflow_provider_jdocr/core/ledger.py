@@ -415,7 +415,6 @@ class Ledger:
         committed although nobody said so.
         """
         self._ensure_account(account)
-        self._ensure_account(account)
         return self._begin(
             claim,
             account,
@@ -813,10 +812,6 @@ def _tells_less(new: Any) -> sa.ColumnElement[bool]:
 
 def _as_sql(*words: str) -> list[sa.ColumnElement[str]]:
     return [sa.literal_column(f"'{word}'", sa.String) for word in words]
-
-
-# As many connections as there are threads: a paid reply must not wait for a place in a queue. The parameters
-# of a statement are no business of a traceback.
 
 
 _GIVEN_UP_MESSAGE = "was in doubt, maybe charged, until a person gave it up; resend asks again"
