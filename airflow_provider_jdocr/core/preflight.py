@@ -9,6 +9,7 @@ eighth of its size, and of the large pictures one is decoded at a time.
 """
 
 import hashlib
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TypeVar
 
+from PIL import Image as Pillow
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -72,6 +74,36 @@ def preflight(content: bytes, endpoint: Endpoint) -> Image | Rejected:
     except _RejectedError as reason:
         return Rejected(sha256, reason.code, reason.message)
     return Image(sha256, content, form, width, height)
+
+
+def greyscale(image: Image, *, most_pixels: int) -> Pillow.Image | None:
+    """The accepted picture in grey, on white where it is transparent, shrunk to at most so many pixels; None
+    where a decoder can make no grey of it.
+    """
+    shrink = math.sqrt(min(1.0, most_pixels / (image.width * image.height)))
+    size = (max(1, int(image.width * shrink)), max(1, int(image.height * shrink)))
+    try:
+        with _turn_for(image.width * image.height):
+            grey = _attempt(image.content, image.format, lambda: _grey(image, size))
+    except _RejectedError:
+        return None
+    return grey if grey.width <= size[0] else grey.resize(size, Pillow.Resampling.BILINEAR)
+
+
+def _grey(image: Image, size: tuple[int, int]) -> Pillow.Image:
+    with _IMAGE_FILES[image.format](BytesIO(image.content)) as picture:
+        picture.draft("L", size)
+        picture.load()
+        if picture.mode == "I;16":  # the upper halves; Pillow cuts what is above 255
+            return Pillow.frombytes("L", picture.size, picture.tobytes()[1::2])
+        return _on_white(picture) if picture.has_transparency_data else picture.convert("L")
+
+
+def _on_white(picture: Pillow.Image) -> Pillow.Image:
+    grey, opaque = picture.convert("RGBA").convert("LA").split()
+    white = Pillow.new("L", picture.size, "white")
+    white.paste(grey, mask=opaque)
+    return white
 
 
 def too_large(size: int, endpoint: Endpoint) -> Rejected | None:
@@ -132,12 +164,15 @@ def _decoded_size(content: bytes, form: str, endpoint: Endpoint) -> tuple[int, i
     width, height = picture.size
     _check_size(width, height, endpoint)
     _check_scans(content, form)
-    turn: AbstractContextManager[object] = _large_decode if width * height > _LARGE_PIXELS else nullcontext()
-    with turn, picture:
+    with _turn_for(width * height), picture:
         _attempt(content, form, lambda: _decode(picture, content, form))
     if not _has_its_end(content, form):
         raise _truncated(form)
     return width, height
+
+
+def _turn_for(pixels: int) -> AbstractContextManager[object]:
+    return _large_decode if pixels > _LARGE_PIXELS else nullcontext()
 
 
 def _check_size(width: int, height: int, endpoint: Endpoint) -> None:

@@ -36,6 +36,7 @@ TARGETS: dict[str, tuple[str, int, int]] = {
     "replies": ("replies:Replies", 1_000_000, 50_000),
     "images": ("images:Images", 100_000, 10_000),
     "pictures": ("images:Pictures", 20_000, 5_000),
+    "codes": ("codes:Codes", 1_000_000, 250_000),
     "uris": ("uris:Uris", 100_000, 10_000),
     "connections": ("connections:Connections", 100_000, 25_000),
     "wire": ("wire:Wire", 20_000, 5_000),

@@ -2,8 +2,8 @@
 service that is asked to read it.
 
 Declared: ``preflight`` gives an ``Image`` or a ``Rejected`` with a code of its table, and never accepts a
-picture that was cut; ``open_picture`` gives a picture or a reason; an engine gives a reading or raises
-``Unreadable``.
+picture that was cut; ``read_codes`` gives the codes of whatever is accepted; ``open_picture`` gives a picture
+or a reason; an engine gives a reading or raises ``Unreadable``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from PIL import PngImagePlugin
 
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
 from airflow_provider_jdocr.core.preflight import MAX_PIXELS, Image, preflight
+from airflow_provider_jdocr.core.qr import read_codes
 from airflow_provider_jdocr.server.app import Engine
 from airflow_provider_jdocr.server.pictures import ENCODINGS, Picture, Reason, open_picture
 from airflow_provider_jdocr.server.recognise import OcrEngine, StubEngine, Unreadable
@@ -77,7 +78,8 @@ class Images:
         found = preflight(content, endpoint)
         if isinstance(found, Image):
             _check_accepted(found, content, endpoint, cut=cut)
-            return Outcome(f"accepted {found.format}", _kind_of(found))
+            codes = read_codes(found)
+            return Outcome(f"accepted {found.format}", (_kind_of(found), len(codes)))
         if found.code not in CODES or "\0" in found.message or len(found.message) > 400:
             raise Breach(f"no rejection of the table: {found}")
         return Outcome(found.code, _without_numbers(found.message))

@@ -28,6 +28,7 @@ COUNTS = {
     "replies": 4_000,
     "images": 600,
     "pictures": 200,
+    "codes": 4_000,
     "uris": 700,
     "connections": 2_000,
     "wire": 300,
