@@ -6,17 +6,17 @@ Both take the account from `jdocr_conn_id` and see its service and endpoint alon
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Any, get_args
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
 
+from airflow_provider_jdocr import arguments
 from airflow_provider_jdocr.cli.printing import table
 from airflow_provider_jdocr.core.bill import COUNTS, MONEY, Span, as_dict, bill, day_of, total
 from airflow_provider_jdocr.core.doubts import Doubt, Matching, age_seconds, doubts, settle
 from airflow_provider_jdocr.core.errors import ConfigurationError
 from airflow_provider_jdocr.core.ledger import Decision
-from airflow_provider_jdocr.core.prices import CURRENCY, price_of
+from airflow_provider_jdocr.core.prices import CURRENCY
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
 from airflow_provider_jdocr.hooks import JdOcrHook, run_key_of
 
@@ -150,7 +150,7 @@ class JdOcrBillOperator(BaseOperator):
             hook = JdOcrHook(self.jdocr_conn_id)
             account, ledger = hook.get_account(), hook.get_ledger()
             groups = _groups(self.group_by)
-            price = account.price_per_call if self.price_per_call in (None, "", "None") else self._price()
+            price = arguments.price("price_per_call", self.price_per_call, account.price_per_call)
             since, until = (
                 _day(name, value, ledger.now(), account.reset_timezone)
                 for name, value in (("since", self.since), ("until", self.until))
@@ -175,14 +175,6 @@ class JdOcrBillOperator(BaseOperator):
                 "lines": rows,
                 "total": as_dict(whole, ()),
             }
-
-    def _price(self) -> Decimal:
-        try:
-            return price_of(self.price_per_call)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"price_per_call: {error}. Correct it.", field="price_per_call"
-            ) from None
 
 
 def _matching(given: Mapping[str, Any] | None, hook: JdOcrHook) -> Matching:

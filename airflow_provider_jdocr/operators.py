@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
+from airflow_provider_jdocr import arguments
 from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, Stop, recognise_batch
 from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
 from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Identity, InDoubt, Ledger, Resend
@@ -125,7 +126,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         storage = open_storage(self.images, self.storage_conn_id or None)
         self._kill = self._kill or threading.Event()
         return recognise_batch(
-            select(self.images, storage, _globs(self.ignore)),
+            select(self.images, storage, arguments.globs("ignore", self.ignore)),
             storage=storage,
             account=account,
             ledger=hook.get_ledger(),
@@ -138,12 +139,12 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
     def _policy(self) -> Policy:
         """The rendered arguments, checked. Raises `ConfigurationError` naming the argument."""
         validate_images(self.images)
-        on_quota = _choice("on_quota", self.on_quota, ON_QUOTA)
+        on_quota = arguments.choice("on_quota", self.on_quota, ON_QUOTA)
         return Policy(
-            max_in_flight=_whole("max_in_flight", self.max_in_flight, at_least=1),
-            max_failed=_whole("max_failed", self.max_failed),
-            in_doubt=cast(InDoubt, _choice("in_doubt", self.in_doubt, get_args(InDoubt))),
-            resend=cast(Resend, _choice("resend", self.resend, get_args(Resend))),
+            max_in_flight=arguments.whole("max_in_flight", self.max_in_flight, at_least=1),
+            max_failed=arguments.whole("max_failed", self.max_failed),
+            in_doubt=cast(InDoubt, arguments.choice("in_doubt", self.in_doubt, get_args(InDoubt))),
+            resend=cast(Resend, arguments.choice("resend", self.resend, get_args(Resend))),
             wait_for_quota=on_quota == "wait" and not self.deferrable,
             budget=_budget(self.budget),
         )
@@ -334,31 +335,6 @@ def _today() -> date:
     return datetime.now(ZoneInfo("Asia/Shanghai")).date()
 
 
-def _globs(value: Any) -> Sequence[str]:
-    globs = [value] if isinstance(value, str) else value
-    if not isinstance(globs, Sequence) or not all(isinstance(glob, str) for glob in globs):
-        raise ConfigurationError("ignore: globs are wanted, as a list of texts. Correct it.", field="ignore")
-    return [glob for glob in globs if glob]
-
-
-def _choice(name: str, value: object, allowed: Sequence[str]) -> str:
-    if isinstance(value, str) and value in allowed:
-        return value
-    raise ConfigurationError(
-        f"{name}: {value!r} is not one of {', '.join(allowed)}. Use one of these.", field=name
-    )
-
-
-def _whole(name: str, value: object, at_least: int = 0) -> int:
-    """A whole number, also as the text that a template renders to."""
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isdecimal() or int(text) < at_least:
-        raise ConfigurationError(
-            f"{name}: {value!r} is not a whole number of at least {at_least}. Correct it.", field=name
-        )
-    return int(text)
-
-
 def _budget(value: object) -> Budget:
     given = asdict(value) if isinstance(value, Budget) else value or {}
     names = ("max_calls", "keep_remaining")
@@ -369,7 +345,7 @@ def _budget(value: object) -> Budget:
     # A template that was left empty is no bound.
     return Budget(
         **{
-            key: _whole(f"budget {key}", given[key])
+            key: arguments.whole(f"budget {key}", given[key])
             for key in names
             if given.get(key) not in (None, "", "None")
         }

@@ -20,6 +20,7 @@ from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
 from airflow_provider_jdocr.core.errors import CODES, LAYERS
 from airflow_provider_jdocr.core.parsing import Invoice, parse
+from airflow_provider_jdocr.core.planning import FATES, PARTS
 from airflow_provider_jdocr.core.prices import PACKS, price_of
 from airflow_provider_jdocr.core.pruning import KINDS
 from airflow_provider_jdocr.server.contracts import DESCRIPTIONS
@@ -132,6 +133,11 @@ def prunable() -> str:
     return table(("what", "is", "lost", "by default"), rows)
 
 
+def fates() -> str:
+    rows = ((f"`{name}`", meaning) for name, meaning in {**FATES, **PARTS}.items())
+    return table(("fate", "an image that"), rows)
+
+
 def audit_rules() -> str:
     return table(("code", "what holds"), ((f"`{code}`", rule) for code, rule in RULES.items()))
 
@@ -216,6 +222,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "packs": packs,
     "prunable": prunable,
     "audit_rules": audit_rules,
+    "fates": fates,
     "checks": checks,
     "loading_findings": loading_findings,
     **{f"{endpoint}_keys": partial(keys, endpoint) for endpoint in KEYS},

@@ -5,6 +5,7 @@ said in one line, without a traceback and without a secret, with exit code 1.
 """
 
 import getpass
+import json
 import logging
 import os
 import sys
@@ -20,17 +21,20 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from airflow_provider_jdocr.cli.printing import show
-from airflow_provider_jdocr.core import auditing, copying, pruning, schema
+from airflow_provider_jdocr.cli.printing import planned, show
+from airflow_provider_jdocr.core import auditing, copying, planning, pruning, schema
 from airflow_provider_jdocr.core import bill as bills
 from airflow_provider_jdocr.core import doubts as in_doubt
 from airflow_provider_jdocr.core.bill import COUNTS, MONEY, Line, Span
 from airflow_provider_jdocr.core.doubts import Doubt, Matching, MaybeCharged, age_seconds
 from airflow_provider_jdocr.core.errors import ConfigurationError, JdOcrError
 from airflow_provider_jdocr.core.ledger import Decision, Ledger
+from airflow_provider_jdocr.core.planning import Terms
 from airflow_provider_jdocr.core.prices import price_of
+from airflow_provider_jdocr.core.sources import folder_above, select
 from airflow_provider_jdocr.databases import Database, database
 from airflow_provider_jdocr.hooks import JdOcrHook
+from airflow_provider_jdocr.storage import open_storage
 
 SHOWN = 20
 _T = TypeVar("_T")
@@ -142,6 +146,32 @@ def bill(args: Namespace) -> None:
     if price is None:
         _note("No price is known, so there are no yuan: give --price-per-call, or the extra price_per_call.")
     show(rows, args.output, (*groups, *COUNTS, *(MONEY if price is not None else ())))
+
+
+@_told
+def plan(args: Namespace) -> None:
+    """Prints what a run over the images would do, take and cost."""
+    hook = JdOcrHook(args.jdocr_conn_id)
+    account = hook.get_account()
+    price = account.price_per_call
+    if args.price_per_call:
+        price = _meant("--price-per-call", lambda: price_of(args.price_per_call))
+    storage = open_storage(args.images, args.storage_conn_id)
+    found = planning.plan(
+        select(args.images, storage, args.ignore),
+        folder=folder_above(args.images),
+        storage=storage,
+        account=account,
+        ledger=hook.get_ledger(),
+        terms=Terms(args.in_doubt, args.resend, args.read),
+        price=price,
+    ).to_dict()
+    if args.output == "json":
+        _say(json.dumps(found, ensure_ascii=False, indent=2))
+    elif args.output == "csv":
+        show(found["folders"], args.output, ("folder", *planning.COUNTS))
+    else:
+        _say(planned(found))
 
 
 @_told

@@ -9,12 +9,15 @@ from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand,
 
 _COMMANDS = "airflow_provider_jdocr.cli.commands"
 
-_LEDGER = (
+_ACCOUNT = (
     Arg(
         ("--jdocr-conn-id",),
         help="the account whose ledger is meant, and whose images and calls; default: %(default)s",
         default="jdocr_default",
     ),
+)
+_LEDGER = (
+    *_ACCOUNT,
     Arg(
         ("--ledger-conn-id",),
         help="a ledger by its own connection, such as a restored one; then of all accounts",
@@ -30,6 +33,10 @@ _OUTPUT = Arg(
     help="how to print: %(choices)s; default: %(default)s",
     choices=("table", "csv", "json"),
     default="table",
+)
+_PRICE = Arg(
+    ("--price-per-call",),
+    help="yuan a call, or one of JD's packs, such as 10k; default: the connection's",
 )
 _YES = Arg(("-y", "--yes"), help="do it, without asking", action="store_true")
 _WHOSE = (
@@ -50,9 +57,9 @@ def get_commands() -> list[CLICommand]:
     return [
         GroupCommand(
             name="jdocr",
-            help="The ledger of JD OCR: images in doubt, the bill, moving, pruning, checking it",
-            description="The ledger of JD OCR: images in doubt, the bill, moving, pruning, checking it. "
-            "Exit code 0: done; 1: not done, or something is wrong; 2: the command line is.",
+            help="The ledger of JD OCR: images in doubt, the bill, a plan, moving, pruning, checking it",
+            description="The ledger of JD OCR: images in doubt, the bill, a plan, moving, pruning, checking "
+            "it. Exit code 0: done; 1: not done, or something is wrong; 2: the command line is.",
             subcommands=(
                 _command(
                     "doubts",
@@ -107,14 +114,47 @@ def get_commands() -> list[CLICommand]:
                             nargs="*",
                             default=("day",),
                         ),
-                        Arg(
-                            ("--price-per-call",),
-                            help="yuan a call, or one of JD's packs, such as 10k; default: the connection's",
-                        ),
+                        _PRICE,
                         *_WHOSE,
                         _ALL_ACCOUNTS,
                         _OUTPUT,
                     ),
+                ),
+                _command(
+                    "plan",
+                    "Show what a run would do with images: to send, answered, rejected, days, yuan",
+                    (
+                        Arg(("images",), help="a prefix, such as s3://invoices/archive/, or a glob"),
+                        Arg(("--storage-conn-id",), help="the connection that reads the images"),
+                        Arg(("--ignore",), help="globs of images to leave out", nargs="+", default=()),
+                        Arg(
+                            ("--read",),
+                            help="also read every picture that the ledger does not know",
+                            action="store_true",
+                        ),
+                        Arg(
+                            ("--in-doubt",),
+                            help="as the run will have it: %(choices)s; default: %(default)s",
+                            choices=("resend", "hold"),
+                            default="resend",
+                        ),
+                        Arg(
+                            ("--resend",),
+                            help="as the run will have it: %(choices)s; default: %(default)s",
+                            choices=("none", "failed", "all"),
+                            default="none",
+                        ),
+                        _PRICE,
+                        Arg(
+                            ("-o", "--output"),
+                            help="how to print: %(choices)s; csv has the folders alone; default: %(default)s",
+                            choices=("table", "csv", "json"),
+                            default="table",
+                        ),
+                    ),
+                    of=_ACCOUNT,
+                    description="Show what a run would do with images, how long it takes and what it costs. "
+                    "Makes no call and changes nothing; without --read no picture is read.",
                 ),
                 _command(
                     "copy",
@@ -162,11 +202,17 @@ def get_commands() -> list[CLICommand]:
     ]
 
 
-def _command(name: str, help: str, args: Iterable[Arg], **more: Any) -> ActionCommand:  # noqa: A002  Airflow's word
+def _command(
+    name: str,
+    help: str,  # noqa: A002  Airflow's word
+    args: Iterable[Arg],
+    of: Iterable[Arg] = _LEDGER,
+    **more: Any,
+) -> ActionCommand:
     return ActionCommand(
         name=name,
         help=help,
         func=lazy_load_command(f"{_COMMANDS}.{name}"),
-        args=(*_LEDGER, *args),
+        args=(*of, *args),
         **more,
     )

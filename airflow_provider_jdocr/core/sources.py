@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from os.path import commonprefix
 from typing import Any, Protocol, TypeAlias
 
 from airflow_provider_jdocr.core.errors import ConfigurationError
@@ -122,6 +123,17 @@ def validate_images(images: object) -> None:
             f"images: a {type(images).__name__} is neither a prefix, a glob, a list of URIs nor a key range.",
             field="images",
         )
+
+
+def folder_above(images: Images) -> str:
+    """The deepest folder in which everything lies that `images` means; for names only, with its slash."""
+    if isinstance(images, str):
+        shared = _fixed_part(images)
+    elif isinstance(images, Mapping):
+        shared = KeyRange.from_dict(images).prefix
+    else:
+        shared = commonprefix(list(images))  # noqa: RUF071  cut at a slash below
+    return shared[: shared.rfind("/") + 1]
 
 
 def split(

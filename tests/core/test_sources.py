@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_jdocr.core.errors import ConfigurationError
-from airflow_provider_jdocr.core.sources import KeyRange, Missing, Source, select, split
+from airflow_provider_jdocr.core.sources import KeyRange, Missing, Source, folder_above, select, split
 
 KEYS = [
     "s3://b/in/2023/a.jpg",
@@ -107,6 +107,22 @@ def test_no_glob_takes_long_whatever_the_keys_are(glob: str) -> None:
     started = time.process_time()
     list(select("s3://b/" + glob, Listing(keys)))
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("images", "folder"),
+    [
+        ("s3://b/in/", "s3://b/in/"),
+        ("s3://b/in/2023-", "s3://b/in/"),
+        ("s3://b/in/20*/x.jpg", "s3://b/in/"),
+        ({"prefix": "s3://b/in/", "after": KEYS[0]}, "s3://b/in/"),
+        (KEYS[:3], "s3://b/in/"),
+        (["s3://b/a.jpg", "file:///in/a.jpg"], ""),
+        ([], ""),
+    ],
+)
+def test_the_folder_above_holds_all_that_is_meant(images: object, folder: str) -> None:
+    assert folder_above(images) == folder  # type: ignore[arg-type]
 
 
 def test_an_ignored_name_is_ignored_in_every_folder_and_a_path_only_where_it_lies() -> None:

@@ -11,6 +11,7 @@ from airflow_provider_jdocr import bookkeeping
 from airflow_provider_jdocr.bookkeeping import JdOcrBillOperator, JdOcrSettleDoubtsOperator
 from airflow_provider_jdocr.core.doubts import doubts
 from airflow_provider_jdocr.hooks import JdOcrHook
+from airflow_provider_jdocr.planning import JdOcrPlanOperator
 from tests.shell.conftest import Connect
 from tests.shell.pictures import folder_of
 from tests.shell.service import Service, invoice
@@ -175,7 +176,7 @@ class TestBill:
             bill(**{argument: value})
 
 
-@pytest.mark.parametrize("operator", [JdOcrSettleDoubtsOperator, JdOcrBillOperator])
+@pytest.mark.parametrize("operator", [JdOcrSettleDoubtsOperator, JdOcrBillOperator, JdOcrPlanOperator])
 def test_every_argument_is_templated(operator: Any) -> None:
     import inspect
 

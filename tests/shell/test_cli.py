@@ -15,10 +15,11 @@ from airflow_provider_jdocr.cli.definition import get_commands
 from airflow_provider_jdocr.core.doubts import doubts
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.ledger import GIVEN_UP, Ledger
+from airflow_provider_jdocr.core.planning import COUNTS
 from airflow_provider_jdocr.get_provider_info import get_provider_info
 from airflow_provider_jdocr.hooks import JdOcrHook
 from tests.shell.conftest import Connect
-from tests.shell.pictures import folder_of
+from tests.shell.pictures import folder_of, picture
 from tests.shell.service import Service, invoice
 from tests.shell.test_operators import TaskInstance, recognise
 
@@ -171,6 +172,9 @@ def test_what_jd_charged_is_corrected_with_and_without_a_decision(
         ("doubts", "--older-than", "yesterday"),
         ("bill", "--since", "May"),
         ("bill", "--price-per-call", "480"),
+        ("plan", "s3://invoices/", "--price-per-call", "480"),
+        ("plan", "s3://invoices/", "--ledger-conn-id", "ledger"),
+        ("plan",),
         ("prune", "--days", "0"),
         ("backup",),
         ("pay",),
@@ -210,6 +214,58 @@ def test_a_bill_has_lines_and_a_total_and_yuan_where_a_price_is_known(
         "yuan_maybe": "0.096",
         "yuan_saved": "0.096",
     }
+
+
+def test_a_plan_tells_what_a_run_would_do_without_a_call(
+    run: Run, ledger: Ledger, service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inbox, calls = f"file://{tmp_path}/发票/", len(service.calls)
+    for number in (3, 4):
+        (tmp_path / "发票" / f"{number:04}.png").write_bytes(picture(number))
+    (tmp_path / "发票" / "text.png").write_text("no picture")
+    capsys.readouterr()
+    assert run("plan", inbox, "--price-per-call", "10k") == 0
+    said = capsys.readouterr().out
+    counts = dict(zip(*map(str.split, said.splitlines()[:2]), strict=True))
+    assert (counts["images"], counts["answered"], counts["to_send"], counts["unjudged"]) == (
+        "6",
+        "1",
+        "5",
+        "3",
+    )
+    assert "0.24 yuan at most, 0.096 at least; 0.048 saved" in said
+    assert "2 are in doubt and are asked for once more" in said
+    assert run("plan", inbox, "--read", "--in-doubt", "hold", "-o", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: found[name] for name in ("to_send", "held", "rejected", "unjudged", "yuan")} == {
+        "to_send": 2,
+        "held": 2,
+        "rejected": 1,
+        "unjudged": 0,
+        "yuan": None,
+    }
+    assert run("plan", inbox, "--ignore", "*.png", "-o", "csv") == 0
+    assert capsys.readouterr().out.splitlines() == [",".join(("folder", *COUNTS))]
+    assert len(service.calls) == calls
+
+
+def test_a_plan_of_several_folders_has_a_line_for_each(
+    run: Run, account: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, count in (("2024", 1), ("2025", 3)):
+        folder_of(tmp_path / "old" / name, count)
+    assert run("plan", f"file://{tmp_path}/old/") == 0
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[:4]]
+    base = f"file://{tmp_path}/old/"
+    assert lines == [["folder", "images"], [f"{base}2024/", "1"], [f"{base}2025/", "3"], ["total", "4"]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.4, "0 s"), (61, "1 min 1 s"), (3 * 3600 + 60, "3 h 1 min"), (515_000, "5 d 23 h")],
+)
+def test_a_duration_has_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert printing.duration(seconds) == shown
 
 
 def test_a_ledger_moves_is_backed_up_checked_and_pruned(
@@ -259,10 +315,11 @@ def test_what_cannot_be_done_is_one_line_without_a_secret(
     extra = {"ledger_conn_id": "away"}
     connect("unreachable", conn_type="jdocr", login="key", password="CANARY-2", extra=extra)
     assert run("doubts", "--jdocr-conn-id", "unreachable") == 1
+    assert run("plan", "file:///tmp/", "--jdocr-conn-id", "unreachable") == 1
     assert run("check", "--ledger-conn-id", "away") == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert len(said.err.split("jdocr: ")) == 4
+    assert len(said.err.split("jdocr: ")) == 5
     assert "CANARY" not in said.err
     assert "Traceback" not in said.err
 

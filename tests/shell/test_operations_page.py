@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_jdocr.core.auditing import RULES
+from airflow_provider_jdocr.core.planning import FATES, PARTS
 from airflow_provider_jdocr.core.pruning import KINDS
 from airflow_provider_jdocr.core.warehouse import Warehouse
 from tests.core import books
@@ -87,13 +88,13 @@ def test_every_command_is_one_that_airflow_takes(page: Path) -> None:
     for words in found:
         parser().parse_args(words)
     named = {words[1] for words in found}
-    assert named == {"doubts", "settle", "bill", "copy", "backup", "check", "prune"}
+    assert named == {"doubts", "settle", "bill", "plan", "copy", "backup", "check", "prune"}
 
 
 @PAGES
 def test_every_task_of_the_page_can_be_made(page: Path) -> None:
     made = blocks(page, "python")
-    assert len(made) == 2
+    assert len(made) == 3
     for code in made:
         exec(code, {})  # noqa: S102  the page's own example
 
@@ -104,7 +105,7 @@ def test_both_pages_have_the_same_sections_and_the_same_code() -> None:
     for language in ("bash", "sql", "python"):
         assert blocks(ENGLISH, language) == blocks(CHINESE, language)
     tables = [page.read_text("utf-8").count("\n|---|") for page in (ENGLISH, CHINESE)]
-    generated = 2  # tables that only the English page has from the code, checked below
+    generated = 3  # tables that only the English page has from the code, checked below
     assert tables[0] == tables[1] - generated
 
 
@@ -114,9 +115,10 @@ def test_both_pages_name_the_same_things() -> None:
     assert {mark for mark in marks[0] ^ marks[1] if mark.isascii()} <= {"airflow jdocr backup FILE"}
 
 
-def test_the_chinese_page_has_every_rule_and_everything_that_can_be_pruned() -> None:
+def test_the_chinese_page_has_every_rule_every_fate_and_everything_that_can_be_pruned() -> None:
     assert first_column(CHINESE, "`ANSWER_MISSING`") == [f"`{code}`" for code in RULES]
     assert first_column(CHINESE, "`runs`") == [f"`{name}`" for name in KINDS]
+    assert first_column(CHINESE, "`answered`") == [f"`{name}`" for name in (*FATES, *PARTS)]
 
 
 def test_the_cost_of_a_crash_is_calculated_right() -> None:
