@@ -12,10 +12,11 @@ themselves. What botocore signs its requests with is kept out of its debug log.
 """
 
 import errno
+import heapq
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from airflow_provider_jdocr.core.sources import Images, Missing, Source, Storage
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
 
 _Entry = TypeVar("_Entry")
+_FOLDER_PAGE = 100_000
 
 # What a picture is worth waiting for: the defaults of botocore wait up to five minutes for a dead endpoint.
 _S3_DEFAULTS = Config(
@@ -109,9 +111,9 @@ class LocalStorage:
         folder = prefix[: prefix.rindex("/") + 1]
         if not _is_folder(Path(_local_path(folder))):
             raise ConfigurationError(f"images: {folder} is no folder on this machine. Correct the path.")
-        for key, entry in _files(_entries, prefix, after, until):
+        for key, path in _files(_entries, prefix, after, until):
             try:
-                found = entry.stat()
+                found = os.stat(path)  # noqa: PTH116  not a Path for each of a million files
             except FileNotFoundError:  # moved away since its folder was listed
                 continue
             yield _local_source(key, found)
@@ -339,26 +341,39 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _entries(folder: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
-    """What is in `folder`, sorted as whole keys sort: a folder counts with its slash."""
+def _entries(folder: str) -> Iterator[tuple[str, str]]:
+    """Key and path of what is in `folder`, in the order of whole keys: a folder counts with its slash.
+
+    A folder tells its names in no order, and a million of them are not to be sorted in memory: it is gone
+    through once for each page.
+    """
+    path, last = _local_path(folder), ""
+    while True:
+        page = heapq.nsmallest(_FOLDER_PAGE, (name for name in _names(folder) if name > last))
+        yield from ((folder + name, path + name) for name in page)
+        if len(page) < _FOLDER_PAGE:
+            return
+        last = page[-1]
+
+
+def _names(folder: str) -> Iterator[str]:
     try:
         with os.scandir(_local_path(folder)) as entries:
-            keyed = [(_entry_key(folder, entry), entry) for entry in entries]
+            yield from map(_sorting_name, entries)
     except FileNotFoundError:
-        return []  # gone since its parent was listed
+        return  # gone since its parent was listed
     except OSError as error:
         raise StorageError(
             f"{folder} could not be listed: {error.strerror or type(error).__name__}", uri=folder
         ) from error
-    return sorted(((key, entry) for key, entry in keyed if key), key=lambda pair: pair[0])
 
 
-def _entry_key(folder: str, entry: os.DirEntry[str]) -> str:
+def _sorting_name(entry: os.DirEntry[str]) -> str:
     """Nothing for what is neither file nor folder, a link that leads nowhere or to itself among them."""
     if entry.is_dir(follow_symlinks=False):
-        return f"{folder}{entry.name}/"
+        return f"{entry.name}/"
     try:
-        return f"{folder}{entry.name}" if entry.is_file() else ""
+        return entry.name if entry.is_file() else ""
     except OSError as error:
         if error.errno == errno.ELOOP:
             return ""
@@ -366,7 +381,7 @@ def _entry_key(folder: str, entry: os.DirEntry[str]) -> str:
 
 
 def _files(
-    entries: Callable[[str], Sequence[tuple[str, _Entry]]], prefix: str, after: str | None, until: str | None
+    entries: Callable[[str], Iterable[tuple[str, _Entry]]], prefix: str, after: str | None, until: str | None
 ) -> Iterator[tuple[str, _Entry]]:
     """The files of a tree in key order, one folder's entries after another's. Folders may lie deep."""
     open_folders = [iter(entries(prefix[: prefix.rindex("/") + 1]))]

@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import tracemalloc
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # has no types
 
+from airflow_provider_jdocr import storage as storage_module
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
-from airflow_provider_jdocr.core.sources import Missing, Source, Storage
+from airflow_provider_jdocr.core.sources import Missing, Source, Storage, select
 from airflow_provider_jdocr.storage import (
     FileSystemStorage,
     LocalStorage,
@@ -26,6 +29,8 @@ from tests.shell.conftest import Connect
 
 # Folders and files whose order by name is not their order by key, and names that a URL would cut.
 KEYS = ("a.png", "a/1.png", "a/2.png", "a/b/c#d?e.png", "a0.png", "b 1%20.png", "z/发票.png", "zz.png")
+
+WRITTEN = datetime(2026, 5, 1, tzinfo=UTC)
 
 Put = Callable[[str, bytes], None]
 
@@ -77,6 +82,46 @@ def test_a_listing_is_recursive_and_in_key_order(place: tuple[str, Put]) -> None
     assert [source.uri for source in storage.list(prefix, None, None)] == [
         prefix + key for key in sorted(KEYS)
     ]
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 7, len(KEYS)])
+def test_a_folder_is_listed_in_key_order_a_page_at_a_time(
+    page: int, file_place: list[tuple[str, Put]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module, "_FOLDER_PAGE", page)
+    prefix, storage = filled(file_place[0])
+    found = [source.uri for source in storage.list(prefix, None, None)]
+    assert found == [prefix + key for key in sorted(KEYS)]
+
+
+class Bucket:
+    """S3's listing of a bucket with any number of objects, none of which is anywhere."""
+
+    def __init__(self, keys: int) -> None:
+        self.keys, self.pages = keys, 0
+
+    def list_objects_v2(self, *, ContinuationToken: str = "0", **_: str) -> dict[str, Any]:  # noqa: N803 - S3's
+        self.pages += 1
+        first, last = int(ContinuationToken), min(self.keys, int(ContinuationToken) + 1000)
+        found = [
+            {"Key": f"in/{n:08}.jpg", "Size": 300_000, "ETag": f'"{n:032x}"', "LastModified": WRITTEN}
+            for n in range(first, last)
+        ]
+        more = {"NextContinuationToken": str(last)} if last < self.keys else {}
+        return {"Contents": found, "IsTruncated": bool(more), **more}
+
+
+def test_a_listing_is_streamed_page_by_page_and_nothing_of_it_is_kept() -> None:
+    bucket = Bucket(40_000)
+    listed = select("s3://scans/in/", S3Storage(bucket), ["*.tmp"])
+    next(listed)
+    assert bucket.pages == 1, "the first image need not wait for the last page"
+    tracemalloc.start()
+    count = 1 + sum(1 for _ in listed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (count, bucket.pages) == (40_000, 40)
+    assert peak < 1.5e6, "a page has half as much, all names have more"
 
 
 def test_a_prefix_need_not_end_at_a_folder(place: tuple[str, Put]) -> None:
