@@ -26,6 +26,8 @@ from airflow_provider_jdocr.core.errors import (
     ImageRejected,
     InDoubt,
     JdOcrError,
+    LedgerError,
+    LedgerUnavailable,
     ParseError,
     QuotaExhausted,
     ServiceError,
@@ -33,6 +35,7 @@ from airflow_provider_jdocr.core.errors import (
 )
 from airflow_provider_jdocr.core.ledger import Ledger, Outcome, RunKey
 from airflow_provider_jdocr.core.parsing import Invoice
+from airflow_provider_jdocr.core.quotas import Quota
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage, select
 from airflow_provider_jdocr.databases import Database, database, default_ledger
 from airflow_provider_jdocr.storage import open_storage
@@ -66,6 +69,23 @@ class JdOcrHook(BaseHook):
         ledger = Ledger(self._ledger_database.engine())
         ledger.create()
         return ledger
+
+    def get_quota(self) -> Quota:
+        """What is known of the account's quota. One query and no call; nothing is left open."""
+        account, ledger = self.get_account(), Ledger(self._ledger_database.engine())
+        try:
+            return self._quota(ledger, account)
+        finally:
+            ledger.engine.dispose()
+
+    def _quota(self, ledger: Ledger, account: Account) -> Quota:
+        try:
+            return ledger.quota(account)
+        except LedgerUnavailable:
+            raise
+        except LedgerError:  # its tables are not there, or older
+            ledger.create()
+            return ledger.quota(account)
 
     def recognize(self, image: str | bytes | Path, *, storage_conn_id: str | None = None) -> Invoice:
         """One picture's invoice, given as a URI, a local path or its bytes.

@@ -71,8 +71,7 @@ class JdOcrQuotaSensor(BaseSensorOperator):
 
     def _ask(self) -> Ready | NotYet:
         with permanent_errors_end_retries():
-            hook = JdOcrHook(self.jdocr_conn_id)
-            answer = calls_available(hook.get_ledger().quota(hook.get_account()), self._needed())
+            answer = calls_available(JdOcrHook(self.jdocr_conn_id).get_quota(), self._needed())
         self.log.info("%s", answer.message)
         return answer
 

@@ -624,11 +624,14 @@ class Ledger:
     @_repeated
     def quota(self, account: Account) -> quotas.Quota:
         """What is known of the account's quota. Costs one query, no call."""
+        clock = sa.select(self._clock_expression().label("now")).subquery()
+        query = sa.select(clock, schema.account).join_from(
+            clock, schema.account, _is_account(account), isouter=True
+        )
         with engines.reading(self._engine) as db:
-            row = db.execute(sa.select(schema.account).where(_is_account(account))).mappings().first()
-            return quotas.quota_at(
-                _as_state(row) if row else quotas.AccountState(), _limits(account), self._now(db)
-            )
+            row = db.execute(query).mappings().one()
+        state = _as_state(row) if row["service"] else quotas.AccountState()
+        return quotas.quota_at(state, _limits(account), float(row["now"]))
 
     # --- inside transactions
 

@@ -1,11 +1,13 @@
 """Poke, reschedule and deferral ask one question; a trigger only waits."""
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
 from airflow_provider_jdocr.operators import JdOcrRecognizeInvoicesOperator
@@ -52,6 +54,31 @@ class TestSensor:
             with pytest.raises(TaskDeferred):
                 sensor(calls=calls, deferrable=True).execute(CONTEXT)
         assert len(service.calls) == 1
+
+    def test_a_poke_is_one_query(self, service: Service, tmp_path: Path) -> None:
+        answered_once(service, tmp_path, 30)
+        asked: list[str] = []
+
+        def asking(*given: Any) -> None:
+            asked.append(given[2])
+
+        sa.event.listen(sa.Engine, "before_cursor_execute", asking)
+        try:
+            assert sensor(calls=30).poke(CONTEXT)
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", asking)
+        assert [each.split()[0] for each in asked] == ["BEGIN", "SELECT"]
+        assert len(service.calls) == 1
+
+    def test_a_poke_leaves_no_connection_open(
+        self, service: Service, tmp_path: Path, ledger_path: Path
+    ) -> None:
+        answered_once(service, tmp_path, 30)
+        gc.collect()
+        for _ in range(3):
+            sensor().poke(CONTEXT)
+        files = [entry.resolve() for entry in Path("/proc/self/fd").iterdir()]
+        assert not [path for path in files if str(path).startswith(str(ledger_path))]
 
     def test_a_deferral_lasts_until_what_is_known_expires(self, service: Service, tmp_path: Path) -> None:
         answered_once(service, tmp_path, None)
