@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate fuzz model check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate bench bench-airflow fuzz model check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,12 @@ rate: $(MAIN)/ready ## how much of the rate is used, beside an outsider, over da
 	$(MAIN)/bin/python -m tests.rate.airflow $(RATE)
 	$(MAIN)/bin/python -m tests.rate.outsider
 	$(MAIN)/bin/python -m tests.rate.days
+
+bench: $(MAIN)/ready ## benchmarks beside what people write instead, rows in build/bench; hours; BENCH="cpu --size small"
+	$(MAIN)/bin/python -m tests.benchmarks $(BENCH)
+
+bench-airflow: $(MAIN)/ready ## those that need a whole Airflow; half an hour; BENCH=options
+	$(MAIN)/bin/python -m tests.benchmarks mapped $(BENCH)
 
 fuzz: $(MAIN)/ready ## a million hostile replies, 100 000 pictures, names, connections …; FUZZ="replies --count 1000 --seed 2"
 	$(MAIN)/bin/python -m tests.fuzz $(or $(FUZZ),all)

@@ -24,6 +24,7 @@ from airflow_provider_jdocr.core.planning import FATES, PARTS
 from airflow_provider_jdocr.core.prices import PACKS, price_of
 from airflow_provider_jdocr.core.pruning import KINDS
 from airflow_provider_jdocr.server.contracts import DESCRIPTIONS
+from tests.benchmarks import tables as benchmarks
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MARKED = re.compile(r"(<!-- table: ([a-z_]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -227,6 +228,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "loading_findings": loading_findings,
     **{f"{endpoint}_keys": partial(keys, endpoint) for endpoint in KEYS},
     **{f"{layer}_codes": partial(codes, layer) for layer in LAYERS},
+    **{f"bench_{name}": partial(benchmarks.table, name) for name in benchmarks.TABLES},
 }
 
 

@@ -28,14 +28,16 @@ class _Process:
     parent: int
     command: str
     seconds: float
+    ended_children_seconds: float
 
     @classmethod
     def read(cls, folder: Path) -> _Process:
         """Raises OSError when it has ended meanwhile."""
         after_name = (folder / "stat").read_text().rpartition(")")[2].split()
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        ticks = int(after_name[11]) + int(after_name[12])
-        return cls(int(folder.name), int(after_name[1]), command, ticks * _SECONDS_A_TICK)
+        own, children = (sum(map(int, after_name[place : place + 2])) for place in (11, 13))
+        seconds = (own * _SECONDS_A_TICK, children * _SECONDS_A_TICK)
+        return cls(int(folder.name), int(after_name[1]), command, *seconds)
 
     def works_in(self, folder: Path) -> bool:
         try:
@@ -58,9 +60,16 @@ def processor_seconds(database_folder: Path) -> Mapping[str, float]:
     processes = {process.pid: process for process in _all()}
     seconds: defaultdict[str, float] = defaultdict(float)
     for process in processes.values():
-        if _is_ours(process, processes) or process.works_in(database_folder):
+        if _is_of(os.getpid(), process, processes) or process.works_in(database_folder):
             seconds[process.part] += process.seconds
     return seconds
+
+
+def seconds_of_family(pid: int) -> float:
+    """Seconds of a process and all that came from it, those that have ended and were waited for as well."""
+    processes = {process.pid: process for process in _all()}
+    family = (process for process in processes.values() if _is_of(pid, process, processes))
+    return sum(process.seconds + process.ended_children_seconds for process in family)
 
 
 def _all() -> Iterator[_Process]:
@@ -72,8 +81,8 @@ def _all() -> Iterator[_Process]:
                 continue
 
 
-def _is_ours(process: _Process, processes: Mapping[int, _Process]) -> bool:
-    while process.pid != os.getpid():
+def _is_of(pid: int, process: _Process, processes: Mapping[int, _Process]) -> bool:
+    while process.pid != pid:
         above = processes.get(process.parent)
         if above is None:
             return False

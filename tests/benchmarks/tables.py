@@ -1,0 +1,209 @@
+"""The tables of ``docs/performance.md``, from the rows of full runs in ``docs/measured``.
+
+A benchmark of which no full run was published says so; nothing here knows a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.rows import Found, Row, read
+from tests.rate.report import markdown, percent
+
+MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measured"
+SHOWN_PACKAGES = {"Python": "Python", "apache-airflow": "Airflow", "sqlalchemy": "SQLAlchemy"}
+
+
+def table(name: str) -> str:
+    """What the document says of a benchmark."""
+    path = MEASURED / f"{name}.jsonl"
+    if not path.exists():
+        return "Not measured yet.\n"
+    found = read(path)
+    return f"{TABLES[name](found)}\n\n{_origin(name, found.head)}\n"
+
+
+def _origin(name: str, head: Row) -> str:
+    machine = head["machine"]
+    versions = ", ".join(
+        f"{shown} {machine[key]}" for key, shown in SHOWN_PACKAGES.items() if machine.get(key)
+    )
+    kind = f"{machine['cores']} cores ({machine['processor']}), {machine['memory']}, {machine['system']}"
+    return f"`{head['command']}`, {head['began']}. {kind}; {versions}. [Raw rows](measured/{name}.jsonl)."
+
+
+def grid(found: Found) -> str:
+    """The worst cell of each, over latencies and numbers of tasks."""
+    rates = _each(found.rows, "qps")
+    rows = []
+    for window in _each(found.rows, "window"):
+        for jitter in _each(found.rows, "jitter"):
+            cells = [found.having(window=window, jitter=jitter, qps=qps) for qps in rates]
+            worst = [f"{percent(_least(each, 'share'))}, {percent(_most(each, 'over'), 2)}" for each in cells]
+            rows.append((window, f"{1000 * jitter:g} ms", *worst))
+    return markdown(("window", "jitter", *(f"{qps:g} QPS" for qps in rates)), rows)
+
+
+def rate(found: Found) -> str:
+    cells = _each(found.rows, "qps", "window", "latency")
+    headings = [f"{qps:g} QPS, {window}, {latency:g} s" for qps, window, latency in cells]
+    rows = []
+    for who in _each(found.rows, "who"):
+        row: list[str] = [who]
+        for qps, window, latency in cells:
+            one = found.the(who=who, qps=qps, window=window, latency=latency)
+            row.append(
+                f"{percent(one['share'], 0)} / {percent(one['lost'])} / {one['over']:.3f}" if one else "–"
+            )
+        rows.append(row)
+    return markdown(("share / lost / over-limit per answer", *headings), rows)
+
+
+def cpu(found: Found) -> str:
+    floor = found.the(case="bare POST, one Session")
+    rows = [
+        (_case_of_cpu(row), row["images"], f"{row['cpu_ms']:.2f}", _times(row, floor, "cpu_ms"))
+        for row in found.rows
+    ]
+    whole = markdown(("", "pictures", "CPU ms a picture", "of the bare POST"), rows)
+    ours = found.having(case="ours")
+    parts = list(ours[0]["parts_ms"]) if ours else []
+    inside = [(_case_of_cpu(row), *(f"{row['parts_ms'][part]:.2f}" for part in parts)) for row in ours]
+    return f"{whole}\n\nMilliseconds by part:\n\n{markdown(('', *parts), inside)}"
+
+
+def _case_of_cpu(row: Row) -> str:
+    if row["case"] != "ours":
+        return str(row["case"])
+    pace = f", at {row['qps']:g} QPS" if row["qps"] else ""
+    return f"ours, ledger in {row['server']}{pace}"
+
+
+def memory(found: Found) -> str:
+    nothing = found.the(case="nothing")
+    rows = [("nothing", "", "", f"{nothing['peak_mb']:.0f} MB", "")] if nothing else []
+    rows += [
+        (
+            f"{row['images']:_}",
+            f"{row['picture_bytes'] / 1000:_.0f} KB",
+            row["max_in_flight"],
+            f"{row['peak_mb']:.0f} MB",
+            f"{row['above_mb']:.0f} MB",
+        )
+        for row in found.having(case="batch")
+    ]
+    return markdown(("pictures", "of", "in flight", "peak", "above nothing"), rows)
+
+
+def rerun(found: Found) -> str:
+    headings = ("ledger", "pictures", "images in the ledger", "listing", "look-up", "re-run", "of both")
+    rows = []
+    for server in _each(found.rows, "server"):
+        listing, look_up, again = (found.the(server=server, case=case) for case in _RERUN)
+        reads = found.the(server=server, case="image reads")
+        if not (listing and look_up and again and reads):
+            continue
+        both = listing["seconds"] + look_up["seconds"]
+        seconds = (f"{row['seconds']:.1f} s" for row in (listing, look_up, again))
+        ratio = f"{again['seconds'] / both:.2f} ×"
+        costs = (again["calls"], reads["reads"], f"{again['peak_mb']:.0f} MB")
+        rows.append((server, f"{again['keys']:_}", f"{again['ledger_rows']:_}", *seconds, ratio, *costs))
+    return markdown((*headings, "calls", "pictures read", "peak"), rows)
+
+
+_RERUN = ("listing", "look-up", "re-run")
+
+
+def loading(found: Found) -> str:
+    rows = []
+    for server in _each(found.rows, "server"):
+        ceilings = {case: found.the(server=server, case=case) for case in _CEILINGS}
+        for row in found.having(server=server):
+            if row["case"] != "growth":
+                against = (_times(row, ceiling, "rows_a_second") for ceiling in ceilings.values())
+                speed = (f"{row['documents_a_second']:_.0f}", f"{row['rows_a_second']:_.0f}")
+                rows.append((server, row["case"], *speed, *against))
+    headings = (
+        "database",
+        "what",
+        "documents a second",
+        "rows a second",
+        *(f"of {each}" for each in _CEILINGS),
+    )
+    growth = [_grown(found.having(server=server, case="growth")) for server in _each(found.rows, "server")]
+    grown = ("database", "documents", "first step", "slowest step", "last step", "last of first", "peak")
+    return (
+        f"{markdown(headings, rows)}\n\nA growing warehouse, documents a second:\n\n{markdown(grown, growth)}"
+    )
+
+
+_CEILINGS = ("insertmanyvalues", "executemany", "COPY and merge")
+
+
+def _grown(steps: Sequence[Row]) -> Sequence[str]:
+    first, last = steps[0]["documents_a_second"], steps[-1]["documents_a_second"]
+    speeds = (f"{each:_.0f}" for each in (first, _least(steps, "documents_a_second"), last))
+    peak = f"{_most(steps, 'peak_mb'):.0f} MB"
+    return steps[0]["server"], f"{steps[-1]['documents']:_}", *speeds, f"{last / first:.2f} ×", peak
+
+
+def imports(found: Found) -> str:
+    return markdown(("", "ms"), ((row["case"], f"{row['median_ms']:.1f}") for row in found.rows))
+
+
+def kill(found: Found) -> str:
+    rows = (
+        (row["case"], row["images"], row["billed"], row["billed_twice"], row["held"]) for row in found.rows
+    )
+    return markdown(("", "pictures", "billed", "billed twice", "held for a person"), rows)
+
+
+def mapped(found: Found) -> str:
+    ours = found.the(case="ours, one task")
+    rows = []
+    for row in found.rows:
+        if "cpu_ms_a_picture" not in row:
+            continue
+        one = (
+            f"{row['cpu_ms_a_picture']:.0f}"
+            if row["images"]
+            else f"{1000 * sum(row['cpu_seconds'].values()):.0f}"
+        )
+        states = ", ".join(f"{count} {state}" for state, count in sorted(row["tasks"].items()))
+        ratio = _times(row, ours, "cpu_ms_a_picture") if row["images"] else ""
+        speed = f"{row['images'] / row['seconds']:.1f}" if row["images"] else ""
+        rows.append((row["case"], row["images"] or "", states, one, ratio, speed))
+    return markdown(("", "pictures", "tasks", "CPU ms a picture", "of ours", "pictures a second"), rows)
+
+
+TABLES: Mapping[str, Callable[[Found], str]] = {
+    "grid": grid,
+    "rate": rate,
+    "cpu": cpu,
+    "mapped": mapped,
+    "memory": memory,
+    "rerun": rerun,
+    "loading": loading,
+    "imports": imports,
+    "kill": kill,
+}
+
+
+def _each(rows: Iterable[Row], *names: str) -> list[Any]:
+    """The values that there are, in the order in which they come; of several names, the tuples."""
+    found = (tuple(row[name] for name in names) for row in rows if all(name in row for name in names))
+    return [each if len(names) > 1 else each[0] for each in dict.fromkeys(found)]
+
+
+def _least(rows: Iterable[Row], name: str) -> float:
+    return min(float(row[name]) for row in rows)
+
+
+def _most(rows: Iterable[Row], name: str) -> float:
+    return max(float(row[name]) for row in rows)
+
+
+def _times(row: Row, other: Row | None, name: str) -> str:
+    return f"{row[name] / other[name]:.2f} ×" if other else "–"
