@@ -29,6 +29,7 @@ LINE = (
     "engines",
     "views",
     "schema",
+    "statements",
     "ledger",
     "doubts",
     "bill",

@@ -356,6 +356,7 @@ class _Batch:
         self._problems: list[Mapping[str, str | None]] = []
         self._later: deque[_Later] = deque()
         self._finished: list[Outcome] = []
+        self._read: deque[tuple[Source, str]] = deque()
         self._started = self._spoke = time.monotonic()
 
     def recognise(self, sources: Iterable[Source | Missing]) -> Manifest:
@@ -478,10 +479,15 @@ class _Batch:
         self._write_down(flush=False)
 
     def _write_down(self, *, flush: bool) -> None:
+        ledger = self._desk.ledger
         if self._finished and (flush or len(self._finished) >= PAGE_SIZE):
-            write = partial(self._desk.ledger.write_outcomes, self._desk.run, self._desk.account)
+            write = partial(ledger.write_outcomes, self._desk.run, self._desk.account)
             _patiently(self._desk, partial(write, self._finished))
             self._finished = []
+        if self._read and (flush or len(self._read) >= PAGE_SIZE):
+            # Worker threads go on adding at the other end.
+            read = [self._read.popleft() for _ in range(len(self._read))]
+            _patiently(self._desk, partial(ledger.remember_sources, read))
 
     def _speak(self) -> None:
         now = time.monotonic()
@@ -538,7 +544,7 @@ class _Batch:
         try:
             looked = self._look(source)
             if looked.sha256:
-                _patiently(desk, partial(desk.ledger.remember_source, source, looked.sha256))
+                self._read.append((source, looked.sha256))
             if isinstance(looked, Rejected):
                 identity = desk.identity(looked.sha256) if looked.sha256 else None
                 return _Done(Outcome(source.uri, identity, "rejected", looked.code, looked.message))

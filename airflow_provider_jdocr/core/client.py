@@ -236,10 +236,17 @@ def _hiding(account: Account, sent: Mapping[str, str]) -> Callable[[bytes], byte
         for spelling in (text, quote(text, safe=""), json.dumps(text)[1:-1], text.replace("/", "\\/"))
         if len(text) >= SHORTEST_SECRET
     }
-    # The longest first: one may begin with another.
-    anywhere = b"|".join(re.escape(text) for text in sorted(spelled, key=len, reverse=True))
-    secret = re.compile(anywhere or b"(?!)", re.IGNORECASE)
-    return lambda received: secret.sub(lambda found: b"*" * len(found[0]), received)
+    needles = [text.lower() for text in spelled]
+
+    def hide(received: bytes) -> bytes:
+        found = received.lower()
+        if not any(needle in found for needle in needles):
+            return received
+        # The longest first: one may begin with another.
+        anywhere = b"|".join(re.escape(text) for text in sorted(spelled, key=len, reverse=True))
+        return re.sub(anywhere, lambda secret: b"*" * len(secret[0]), received, flags=re.IGNORECASE)
+
+    return hide
 
 
 _DIGESTS = re.compile("[0-9a-f]{32,}")

@@ -101,9 +101,7 @@ def engine_for(url: str | sa.URL, **options: Any) -> sa.Engine:
 
 
 def _server_engine(address: sa.URL, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> sa.Engine:
-    return sa.create_engine(
-        address, pool_pre_ping=True, connect_args=dict(arguments), **(_POOL | dict(options))
-    )
+    return sa.create_engine(address, connect_args=dict(arguments), **(_POOL | dict(options)))
 
 
 def _sqlite_engine(address: sa.URL, **options: Any) -> sa.Engine:
@@ -218,7 +216,7 @@ def refuse_small_packets(db: sa.Connection, argument: str) -> None:
 
 
 def autocommitting(engine: sa.Engine) -> sa.Engine:
-    """The engine for `update_one`: where that is a single statement, it commits itself."""
+    """The engine for transactions of one statement, which commit themselves where that is possible."""
     # SQLite's driver would leave immediate transactions behind it when its isolation level is touched.
     autocommit = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
     return engine.execution_options(**autocommit)
@@ -296,6 +294,28 @@ def insert_absent(db: sa.Connection, table: sa.Table, row: Mapping[str, Any]) ->
         db.execute(_ON_CONFLICT[db.dialect.name](table).on_conflict_do_nothing(), [dict(row)])
 
 
+class InsertNew:
+    """Inserts a row unless one with one of its unique keys is there, and gives its `id`; None: one is."""
+
+    def __init__(self, table: sa.Table, values: Mapping[str, Any], ours: sa.ColumnElement[bool]) -> None:
+        """`ours`: what only a row of this writer has."""
+        self._inserts = {
+            name: insert(table).values(values).on_conflict_do_nothing().returning(table.c.id)
+            for name, insert in _ON_CONFLICT.items()
+        }
+        self._mysql = mysql.insert(table).values(values).on_duplicate_key_update({"id": table.c.id})
+        self._ours = sa.select(table.c.id).where(ours)
+
+    def run(self, db: sa.Connection, parameters: Mapping[str, Any]) -> int | None:
+        if db.dialect.name in self._inserts:
+            found = db.scalar(self._inserts[db.dialect.name], parameters)
+        else:
+            # An update that changes nothing counts as a row, so only what is there then tells whose it is.
+            db.execute(self._mysql, parameters)
+            found = db.scalar(self._ours, parameters)
+        return None if found is None else int(found)
+
+
 def upsert(
     db: sa.Connection,
     table: sa.Table,
@@ -338,24 +358,30 @@ def _mysql_upsert(
     return insert.on_duplicate_key_update(values)
 
 
-def update_one(
-    db: sa.Connection,
-    table: sa.Table,
-    which: sa.ColumnElement[bool],
-    where: sa.ColumnElement[bool],
-    values: Mapping[str, Any],
-    wanted: Sequence[sa.ColumnElement[Any]],
-) -> sa.Row[Any] | None:
+class UpdateOne:
     """Updates the row `which`, if `where` holds, and gives what is `wanted` of it then; None: it did not.
 
     One statement where the database answers to an UPDATE; else two, between which the row is locked.
     """
-    statement = table.update().where(which, where).values(**values)
-    if db.dialect.update_returning:
-        return db.execute(statement.returning(*wanted)).first()
-    if db.execute(statement).rowcount == 0:
-        return None
-    return db.execute(sa.select(*wanted).where(which)).one()
+
+    def __init__(
+        self,
+        table: sa.Table,
+        which: sa.ColumnElement[bool],
+        where: sa.ColumnElement[bool],
+        values: Mapping[str, Any],
+        wanted: Sequence[sa.ColumnElement[Any]],
+    ) -> None:
+        self._update = table.update().where(which, where).values(values)
+        self._answering = self._update.returning(*wanted)
+        self._look = sa.select(*wanted).where(which)
+
+    def run(self, db: sa.Connection, parameters: Mapping[str, Any]) -> sa.Row[Any] | None:
+        if db.dialect.update_returning:
+            return db.execute(self._answering, parameters).first()
+        if db.execute(self._update, parameters).rowcount == 0:
+            return None
+        return db.execute(self._look, parameters).one()
 
 
 def _not_among_ours(name: str) -> ConfigurationError:

@@ -15,7 +15,8 @@ Invariants, each with a test:
 - `settle` commits the reply, raw text and all, with what it settles in one transaction; a late reply is
   stored whoever holds the lease by then;
 - a settled recognition is claimed again only by an explicit `resend`, once per task instance;
-- the account row is locked before the recognition row, so that two transactions never wait for each other;
+- the recognition row is locked before the account row, so that two transactions never wait for each other,
+  and the account row, which all share, as late as possible;
 - a transaction that the database took back, or whose connection broke, is repeated, and knows its own rows
   again where it had been committed after all;
 - leases and slots are measured by the database's clock, never by the worker's.
@@ -43,6 +44,7 @@ from airflow_provider_jdocr.core.client import Reply
 from airflow_provider_jdocr.core.errors import Verdict
 from airflow_provider_jdocr.core.replies import Reading
 from airflow_provider_jdocr.core.sources import Source
+from airflow_provider_jdocr.core.statements import statements
 
 LOOKUP_SIZE = 500
 """Keys per look-up statement: within every database's limit on bound parameters."""
@@ -236,7 +238,8 @@ class Ledger:
         self._engine = engine
         self._clock = clock
         self._accounts: list[dict[str, str]] = []
-        self._slots = engines.autocommitting(engine)
+        self._alone = engines.autocommitting(engine)
+        self._statements = statements(self._clock_expression())
 
     @property
     def engine(self) -> sa.Engine:
@@ -277,17 +280,20 @@ class Ledger:
         return known
 
     @_repeated
-    def remember_source(self, source: Source, sha256: str) -> None:
-        if not _has_stamp(source):
+    def remember_sources(self, hashes: Iterable[tuple[Source, str]]) -> None:
+        """Writes down the SHA-256 of files that were read, where their listing tells when they change."""
+        rows = {
+            _digest(source.uri): {"uri": source.uri, "stamp": _stamp(source), "sha256": sha256}
+            for source, sha256 in hashes
+            if _has_stamp(source)
+        }
+        if not rows:
             return
         with self._engine.begin() as db:
-            row = {
-                "uri_digest": _digest(source.uri),
-                "uri": source.uri,
-                "stamp": _stamp(source),
-                "sha256": sha256,
-            }
-            engines.upsert(db, schema.source, [row | {"seen_at": self._now(db)}])
+            now = self._now(db)
+            whole = [{"uri_digest": digest, **row, "seen_at": now} for digest, row in rows.items()]
+            for part in _parts(whole):
+                engines.upsert(db, schema.source, part)
 
     # --- claims and sends
 
@@ -326,7 +332,16 @@ class Ledger:
         """Takes the right to ask for `identity`, or says why not. Who may ask twice for the same claim,
         after an error, gives a `token`: 32 characters that nobody else has.
         """
-        return self._claim(identity, run, resend, in_doubt, token or uuid.uuid4().hex)
+        token = token or uuid.uuid4().hex
+        return self._claim_new(identity, token) or self._claim(identity, run, resend, in_doubt, token)
+
+    @_repeated
+    def _claim_new(self, identity: Identity, token: str) -> Claim | None:
+        """Claims what nobody ever asked for: one statement. None: somebody has."""
+        row = _key(identity) | {"lease_token": token, "lease_seconds": CLAIM_SECONDS}
+        with self._alone.begin() as db:
+            made = self._statements.claim_new.run(db, row)
+        return None if made is None else Claim(made, identity, token, None)
 
     @_repeated
     def _claim(
@@ -378,24 +393,14 @@ class Ledger:
 
     @_repeated
     def _take_slot(self, account: Account) -> rate.Slot | rate.Queued:
-        with self._slots.begin() as db:
-            now, columns = self._clock_expression(), schema.account.c
-            ahead = columns.next_slot_at - now
-            stale = (ahead < 0.0) | (ahead > rate.longest_queue_seconds(account.qps))
-            interval = rate.nominal_seconds(account.qps) / columns.factor
-            taken = engines.update_one(
-                db,
-                schema.account,
-                which=_is_account(account),
-                where=stale | (ahead <= rate.HORIZON_SECONDS),
-                values={"next_slot_at": sa.case((stale, now), else_=columns.next_slot_at) + interval},
-                wanted=[(columns.next_slot_at - interval).label("starts_at"), now.label("now")],
-            )
-            if taken:
-                # Where the answer is another statement, a slot that was free then has begun by now.
-                granted_at = min(taken.now, taken.starts_at)
-                return rate.Slot(granted_at, max(0.0, taken.starts_at - taken.now))
-            return rate.queued(float(db.execute(sa.select(ahead).where(_is_account(account))).scalar_one()))
+        queue = {"longest": rate.longest_queue_seconds(account.qps), **_of(account)}
+        with self._alone.begin() as db:
+            interval = {"interval": rate.nominal_seconds(account.qps)}
+            taken = self._statements.take_slot.run(db, queue | interval)
+            if taken is None:
+                return rate.queued(float(db.execute(self._statements.ahead, _of(account)).scalar_one()))
+            # Where the answer is another statement, a slot that was free then has begun by now.
+            return rate.Slot(min(taken.now, taken.starts_at), max(0.0, taken.starts_at - taken.now))
 
     def begin(
         self,
@@ -437,13 +442,12 @@ class Ledger:
         asked_since: float,
         keep_remaining: int | None,
     ) -> Attempt | quotas.Refused | rate.Queued | None:
-        with self._engine.begin() as db:
-            state, pace = self._locked_account(db, account)
-            now = self._now(db)
-            lease_until = now + _send_seconds(account)
+        with self._engine.connect() as db:  # what is not committed is taken back
             attempt = Attempt(claim.token, claim)
-            if self._has_begun(db, attempt, now, lease_until):
-                return attempt
+            lease_until = self._to_sending(db, claim, account)
+            if lease_until is None:
+                return attempt if self._has_begun(db, attempt, account) else None
+            state, pace, now = self._locked_account(db, account)
             if slot and slot.void(pace, now):
                 return rate.Queued(0.0)
             answer = quotas.admit(
@@ -456,8 +460,6 @@ class Ledger:
             )
             if isinstance(answer, quotas.Refused):
                 return answer
-            if not self._to_sending(db, claim, lease_until):
-                return None
             self._write_account(db, account, answer.state)
             row = {"id": attempt.id, "recognition_id": claim.recognition_id, "run_digest": run.digest}
             when = {
@@ -466,7 +468,8 @@ class Ledger:
                 "lease_until": lease_until,
                 "sent_sha256": sent_sha256,
             }
-            db.execute(schema.attempt.insert().values(**row, **when, **_account_key(account)))
+            db.execute(self._statements.new_attempt, row | when | _account_key(account))
+            db.commit()
             return attempt
 
     @_repeated
@@ -477,21 +480,21 @@ class Ledger:
         Without a reply the send is in doubt, or it never reached the server and the image is free again.
         """
         with self._engine.begin() as db:
-            state, pace = self._locked_account(db, account)
-            now = self._now(db)
-            row = self._recognition_of(db, attempt)
-            sent = db.execute(sa.select(schema.attempt).where(schema.attempt.c.id == attempt.id)).one()
-            if sent.ended_at is not None:
+            of_both = {"of_attempt": attempt.id, "of_recognition": attempt.claim.recognition_id}
+            # The attempt is locked after its recognition, under whose lock alone attempts change.
+            row = db.execute(self._statements.sent, of_both).one()
+            if row.ended_at is not None:
                 return  # written down before, by a commit whose acknowledgement was lost
+            self._end_attempt(db, attempt, reading, reply)
+            doubts = row.doubts + self._doubt_change(db, row, reading)
+            settlement = _settlement(row, attempt, reading, doubts)
+            db.execute(self._statements.set_recognition, {"of_recognition": row.id, **settlement})
+            state, pace, now = self._locked_account(db, account)
             in_flight = self._in_flight(db, account, now, attempt)
-            limits = _limits(account)
             after = quotas.after_answer(
-                state, limits, reading, now=now, sent_at=sent.started_at, in_flight=in_flight
+                state, _limits(account), reading, now=now, sent_at=row.started_at, in_flight=in_flight
             )
-            self._write_account(db, account, after, _pace_after(pace, account, reading, now, sent.started_at))
-            doubts = row.doubts + self._doubt_change(db, sent, reading)
-            self._set(db, row.id, **_settlement(row, attempt, reading, doubts))
-            self._end_attempt(db, attempt, now, reading, reply)
+            self._write_account(db, account, after, _pace_after(pace, account, reading, now, row.started_at))
 
     # --- what a person decides
 
@@ -637,7 +640,7 @@ class Ledger:
 
     def _clock_expression(self) -> sa.ColumnElement[float]:
         if self._clock is not None:
-            return sa.literal(self._clock(), sa.Double)
+            return sa.bindparam(None, callable_=self._clock, type_=sa.Double)
         return engines.clock(self._engine.dialect)
 
     def _now(self, db: sa.Connection) -> float:
@@ -701,69 +704,63 @@ class Ledger:
             schema.recognition.update().where(schema.recognition.c.id == recognition_id).values(**values)
         )
 
-    def _to_sending(self, db: sa.Connection, claim: Claim, lease_until: float) -> bool:
-        # A late answer may have settled it while this claim waited for its slot: then it is not sent.
-        unanswered = schema.recognition.c.answer_id.is_not_distinct_from(claim.answer_id)
-        sending = schema.recognition.update().where(_is_held(claim), unanswered)
-        return db.execute(sending.values(state=State.SENDING, lease_until=lease_until)).rowcount == 1
+    def _to_sending(self, db: sa.Connection, claim: Claim, account: Account) -> float | None:
+        """Turns the claim into a send and gives the end of its lease; None: it was lost, or used before."""
+        held = {"of_recognition": claim.recognition_id, "of_token": claim.token, "of_answer": claim.answer_id}
+        sending = self._statements.to_sending.run(db, held | {"lease_seconds": _send_seconds(account)})
+        return sending and float(sending.lease_until)
 
-    def _has_begun(self, db: sa.Connection, attempt: Attempt, now: float, lease_until: float) -> bool:
+    def _has_begun(self, db: sa.Connection, attempt: Attempt, account: Account) -> bool:
         """Whether this very attempt was committed before; its lease begins anew, for it leaves only now."""
         columns = schema.recognition.c
         ours = (columns.id == attempt.claim.recognition_id) & (columns.lease_token == attempt.claim.token)
-        sending = (columns.state == State.SENDING) & (columns.lease_until > now)
-        until = {"lease_until": lease_until}
+        sending = (columns.state == State.SENDING) & (columns.lease_until > self._clock_expression())
+        until = {"lease_until": self._clock_expression() + _send_seconds(account)}
         if db.execute(schema.recognition.update().where(ours, sending).values(**until)).rowcount == 0:
             return False
+        renewed = sa.select(columns.lease_until).where(columns.id == attempt.claim.recognition_id)
+        until = {"lease_until": renewed.scalar_subquery()}
         db.execute(schema.attempt.update().where(schema.attempt.c.id == attempt.id).values(**until))
+        db.commit()
         return True
 
-    def _recognition_of(self, db: sa.Connection, attempt: Attempt) -> sa.Row[Any]:
-        """The attempt's recognition, locked; attempts change only under that lock."""
-        query = sa.select(schema.recognition).where(schema.recognition.c.id == attempt.claim.recognition_id)
-        return db.execute(query.with_for_update()).one()
-
-    def _doubt_change(self, db: sa.Connection, sent: sa.Row[Any], reading: Reading) -> int:
+    def _doubt_change(self, db: sa.Connection, row: sa.Row[Any], reading: Reading) -> int:
         """By how much a reading changes the number of doubts. A call that was counted while its reply was
         late counts no more once the reply says that it was free; unless a person has decided on it since.
         """
         doubtful = reading.verdict is Verdict.IN_DOUBT
-        if sent.state != "in_doubt":
+        if row.attempt_state != "in_doubt":
             return int(doubtful)
-        return 0 if doubtful or self._decided_since(db, sent) else -1
+        return 0 if doubtful or self._decided_since(db, row) else -1
 
-    def _decided_since(self, db: sa.Connection, sent: sa.Row[Any]) -> bool:
+    def _decided_since(self, db: sa.Connection, row: sa.Row[Any]) -> bool:
         columns = schema.decision.c
-        on_image = (columns.recognition_id == sent.recognition_id) & columns.attempt_id.is_(None)
-        query = sa.select(columns.recognition_id).where(on_image, columns.decided_at > sent.started_at)
+        on_image = (columns.recognition_id == row.id) & columns.attempt_id.is_(None)
+        query = sa.select(columns.recognition_id).where(on_image, columns.decided_at > row.started_at)
         return db.execute(query.limit(1)).first() is not None
 
     def _end_attempt(
-        self, db: sa.Connection, attempt: Attempt, now: float, reading: Reading, reply: Reply | None
+        self, db: sa.Connection, attempt: Attempt, reading: Reading, reply: Reply | None
     ) -> None:
         ended = "answered" if reply else "never_reached"
         state = "in_doubt" if reading.verdict is Verdict.IN_DOUBT else ended
-        values: dict[str, Any] = {
-            "state": state,
-            "ended_at": now,
+        said: dict[str, Any] = {
             "verdict": reading.verdict,
-            # What a person found on the bill stands where the reply says nothing of it.
-            "charged": schema.attempt.c.charged if reading.charged is None else reading.charged,
+            "layer": reading.layer,
+            "code": reading.code[:100],
         }
-        values |= {"layer": reading.layer, "code": reading.code[:100], "message": reading.message}
-        values |= {"request_id": reading.request_id and reading.request_id[:200]}
-        if reply:
-            values |= {"reply": zlib.compress(reply.body), "http_status": reply.status}
-            values |= {"elapsed_seconds": reply.elapsed_seconds}
-        db.execute(schema.attempt.update().where(schema.attempt.c.id == attempt.id).values(**values))
+        said |= {"message": reading.message, "said_charged": reading.charged}
+        said |= {"request_id": reading.request_id and reading.request_id[:200]}
+        came = {
+            "reply": reply and zlib.compress(reply.body),
+            "http_status": reply and reply.status,
+            "elapsed_seconds": reply and reply.elapsed_seconds,
+        }
+        db.execute(self._statements.end_attempt, {"of_attempt": attempt.id, "state": state, **said, **came})
 
     def _in_flight(self, db: sa.Connection, account: Account, now: float, but: Attempt) -> int:
-        columns = schema.attempt.c
-        here = [columns[name] == value for name, value in _account_key(account).items()]
-        query = sa.select(sa.func.count()).where(
-            *here, columns.state == "sending", columns.lease_until > now, columns.id != but.id
-        )
-        return int(db.execute(query).scalar_one())
+        others = {"now": now, "of_attempt": but.id, **_of(account)}
+        return int(db.execute(self._statements.in_flight, others).scalar_one())
 
     @_repeated
     def _ensure_account(self, account: Account) -> None:
@@ -774,19 +771,18 @@ class Ledger:
             engines.insert_absent(db, schema.account, row)
         self._accounts.append(_account_key(account))
 
-    def _locked_account(self, db: sa.Connection, account: Account) -> tuple[quotas.AccountState, rate.Pace]:
-        row = (
-            db.execute(sa.select(schema.account).where(_is_account(account)).with_for_update())
-            .mappings()
-            .one()
-        )
-        return _as_state(row), rate.Pace(**{field.name: row[field.name] for field in fields(rate.Pace)})
+    def _locked_account(
+        self, db: sa.Connection, account: Account
+    ) -> tuple[quotas.AccountState, rate.Pace, float]:
+        """The account's row, locked, and the time at which it was."""
+        row = db.execute(self._statements.account, _of(account)).mappings().one()
+        return _as_state(row), rate.Pace(**{name: row[name] for name in _PACE}), float(row["now"])
 
     def _write_account(
         self, db: sa.Connection, account: Account, *parts: quotas.AccountState | rate.Pace
     ) -> None:
-        values = {name: value for part in parts for name, value in asdict(part).items()}
-        db.execute(schema.account.update().where(_is_account(account)).values(**values))
+        values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
+        db.execute(self._statements.set_account, values | _of(account))
 
 
 def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, doubts: int) -> dict[str, Any]:
@@ -796,15 +792,18 @@ def _settlement(row: sa.Row[Any], attempt: Attempt, reading: Reading, doubts: in
     never replaces an answer that is there.
     """
     settled = _SETTLES.get(reading.verdict)
-    values: dict[str, Any] = {"doubts": 0 if settled else max(0, doubts)}
+    doubts = 0 if settled else max(0, doubts)
+    values = {
+        name: getattr(row, name) for name in ("settled", "answer_id", "state", "lease_token", "lease_until")
+    }
     if settled and not (row.settled == Settled.ANSWERED and settled is Settled.FAILED):
         values |= {"settled": settled, "answer_id": attempt.id}
-    rest = {"state": State.IN_DOUBT if values["doubts"] else State.IDLE}
+    rest = {"state": State.IN_DOUBT if doubts else State.IDLE}
     if row.lease_token == attempt.claim.token:
         values |= rest | {"lease_token": None, "lease_until": 0.0}
     elif row.state in (State.IDLE, State.IN_DOUBT):
         values |= rest
-    return values
+    return values | {"doubts": doubts}
 
 
 def _tells_less(new: Any) -> sa.ColumnElement[bool]:
@@ -857,7 +856,7 @@ def _as_answer(row: sa.RowMapping) -> StoredAnswer:
 
 
 def _as_state(row: sa.RowMapping) -> quotas.AccountState:
-    values = {field.name: row[field.name] for field in fields(quotas.AccountState)}
+    values = {name: row[name] for name in _STATE}
     return quotas.AccountState(**(values | {"quota_state": quotas.QuotaState(row["quota_state"])}))
 
 
@@ -877,6 +876,19 @@ def _limits(account: Account) -> quotas.Limits:
 
 def _account_key(account: Account) -> dict[str, str]:
     return {"service": account.service, "endpoint": account.endpoint.name, "fingerprint": account.fingerprint}
+
+
+_PACE = tuple(field.name for field in fields(rate.Pace))
+_STATE = tuple(field.name for field in fields(quotas.AccountState))
+
+
+def _of(account: Account) -> dict[str, str]:
+    """The account's key as the parameters that pick its row."""
+    return {f"of_{name}": value for name, value in _account_key(account).items()}
+
+
+def _key(identity: Identity) -> dict[str, Any]:
+    return {name: getattr(identity, name) for name in ("service", "endpoint", "sha256", "page")}
 
 
 def _is_account(account: Account) -> sa.ColumnElement[bool]:

@@ -6,12 +6,14 @@ answers: it starts at what is allowed, gives way when the service says "too fast
 Two things make a service say so, and they want opposite cures:
 
 *Jitter.* Calls that leave evenly arrive unevenly, and one second holds one too many now and then. The pace
-gives way by a few hundredths, stands still for some hundred calls and then grows by a hair with each answer.
+gives way by a hundredth or two, stands still for some hundred calls and then grows by a hair with each
+answer. A second refusal within a dozen calls may still be jitter, of a bad line: once, the pace gives it a
+wide berth.
 
-*Company.* Another program takes a part of the rate, and every third call is turned away. A second refusal
-within a dozen calls tells: the pace falls by a third, and again, until it holds. Then it stands for a while
-and looks, growing by a fifth each second, whether the other is gone. A look that is turned away returns to
-the pace that held before, not to a third less.
+*Company.* Another program takes a part of the rate, and every third call is turned away. Refusals that come
+close on each other all the same tell: the pace falls by a third, and again, until it holds. Then it stands
+for a while and looks, growing by a fifth each second, whether the other is gone. A look that is turned away
+returns to the pace that held before, not to a third less.
 
 After each slow-down there is a short rest, in which the service's window empties; slots that were handed
 out before it are void. Calls that had left by then tell of the same overrun, not of another.
@@ -39,7 +41,9 @@ FASTEST, SLOWEST = 1.02, 0.05
 ALONE_FROM = 0.9
 """A pace below this is not explained by jitter."""
 
-_JITTER_STEP = 0.97
+_RARE_STEP = 0.99
+_JITTER_STEP = 0.98
+_WIDE_FROM, _WIDE_STEP = 0.95, 0.93
 _COMPANY_STEP = 0.65
 _ONE_OVERRUN_CALLS = 6
 _ONE_OVERRUN_SECONDS = 0.3
@@ -146,7 +150,10 @@ def _given_way(pace: Pace, qps: float, now: float) -> Pace:
     if since > _COMPANY_FORGOTTEN_SECONDS:
         pace = replace(pace, held=1.0)
     if pace.factor >= ALONE_FROM and not again:
-        return replace(pace, factor=pace.factor * _JITTER_STEP)
+        rare = since * qps >= _STILL_CALLS and not pace.in_company
+        return replace(pace, factor=pace.factor * (_RARE_STEP if rare else _JITTER_STEP))
+    if pace.factor >= _WIDE_FROM and not pace.in_company:
+        return replace(pace, factor=pace.factor * _WIDE_STEP)
     if pace.in_company and pace.factor > pace.held * _HELD_STEP:  # it held, and then a look failed
         held = min(pace.held * _HELD_STEP, pace.factor * _HELD_MARGIN)
     else:

@@ -31,7 +31,7 @@ def begun(ledger: Ledger, name: str = "a", run: RunKey = RUN, **how: str) -> Att
     """A call that is on its way, of a file that was listed as s3://bucket/<name>.jpg."""
     ledger.open_run(run)
     wanted = identity(name)
-    ledger.remember_source(Source(uri(name), 1, etag=name), wanted.sha256)
+    ledger.remember_sources([(Source(uri(name), 1, etag=name), wanted.sha256)])
     claim = ledger.claim(wanted, run, **how)  # type: ignore[arg-type]
     assert isinstance(claim, Claim), claim
     attempt = ledger.begin(claim, ACCOUNT, run, sent_sha256=wanted.sha256, asked_since=0.0)

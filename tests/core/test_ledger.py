@@ -325,7 +325,7 @@ def test_calls_in_flight_when_the_limit_was_met_slow_everyone_once(ledger: Ledge
         settle(ledger, attempt, ledgers.TOO_FAST)
     assert isinstance(rest, Slot)
     assert rest.seconds == pytest.approx(0.2)
-    assert ledger.take_slot(ACCOUNT).seconds == pytest.approx(0.2 + nominal_seconds(50) / 0.97)
+    assert ledger.take_slot(ACCOUNT).seconds == pytest.approx(0.2 + nominal_seconds(50) / 0.99)
     assert isinstance(ledger.claim(identity("a"), RUN), Claim)
 
 
@@ -424,18 +424,18 @@ def test_cost_tells_charged_from_maybe_charged_from_free(ledger: Ledger) -> None
 
 def test_an_unchanged_listing_needs_no_reading_and_a_changed_one_does(ledger: Ledger) -> None:
     source = Source("s3://b/发票.png", 10, "etag", None, 1.0)
-    ledger.remember_source(source, "a" * 64)
+    ledger.remember_sources([(source, "a" * 64)])
     assert ledger.known_sources([source]) == {source.uri: "a" * 64}
     for changed in (replace(source, etag="other"), replace(source, size=11), replace(source, modified=2.0)):
         assert ledger.known_sources([changed]) == {}
     bare = Source("s3://b/bare")
-    ledger.remember_source(bare, "b" * 64)
+    ledger.remember_sources([(bare, "b" * 64)])
     assert ledger.known_sources([bare]) == {}
 
 
 def test_look_ups_take_more_keys_than_a_statement_holds(ledger: Ledger) -> None:
     sources = [Source(f"s3://b/{number}", 1, "e") for number in range(2 * LOOKUP_SIZE + 1)]
-    ledger.remember_source(sources[-1], "a" * 64)
+    ledger.remember_sources([(sources[-1], "a" * 64)])
     assert ledger.known_sources(sources) == {sources[-1].uri: "a" * 64}
     with pytest.raises(ValueError, match="at most"):
         ledger.answers([identity(str(number)) for number in range(LOOKUP_SIZE + 1)])

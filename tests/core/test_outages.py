@@ -228,14 +228,14 @@ def test_a_reply_survives_a_deadlock(kind: str, request: pytest.FixtureRequest) 
 
     @sa.event.listens_for(engine, "after_cursor_execute")
     def _tell(_db: object, _cursor: object, statement: str, *_: object) -> None:
-        if "FROM jdocr_account" in statement and "FOR UPDATE" in statement:
+        if statement.startswith("UPDATE jdocr_recognition"):
             halfway.set()
 
     opponent = engine_for(request.getfixturevalue(kind))
     with opponent.begin() as db:
         if opponent.dialect.name == "postgresql":  # who notices is the one to give way
             db.execute(sa.text("SET LOCAL deadlock_timeout = '60s'"))
-        db.execute(sa.text("UPDATE jdocr_recognition SET doubts = doubts"))
+        db.execute(sa.text("UPDATE jdocr_account SET used = used"))
         for number in range(50):  # and in MySQL who has written less
             row = {"digest": str(number), "seen_at": 0.0}
             values = "(:digest, 'u', 's', 't', :seen_at)"
@@ -243,7 +243,7 @@ def test_a_reply_survives_a_deadlock(kind: str, request: pytest.FixtureRequest) 
         settling = threading.Thread(target=ledger.settle, args=(attempt, ACCOUNT, read(GOOD, ACCOUNT), GOOD))
         settling.start()
         assert halfway.wait(20)
-        db.execute(sa.text("UPDATE jdocr_account SET used = used"))
+        db.execute(sa.text("UPDATE jdocr_recognition SET doubts = doubts"))
     settling.join(60)
     codes = {engines.code_of(each.sqlalchemy_exception) for each in errors}  # type: ignore[arg-type]
     assert codes == ({"40P01"} if engine.dialect.name == "postgresql" else {1213})

@@ -170,7 +170,7 @@ def _note(
 ) -> None:
     if UNSTORABLE.search(uri):
         return  # `select` rejects it before anything is written down
-    ledger.remember_source(Source(uri, 1, "etag", None, 1.0), identity.sha256)
+    ledger.remember_sources([(Source(uri, 1, "etag", None, 1.0), identity.sha256)])
     outcome = Became(uri, identity, "failed", code, message)
     ledger.write_outcomes(run, account, [outcome])
     (found,) = ledger.outcomes(run)
