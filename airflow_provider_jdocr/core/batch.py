@@ -62,8 +62,8 @@ OVERRUNS_PER_IMAGE = 100
 """Over-limit answers for one image before the batch ends and the image waits: the rate adapts long before."""
 FAILURES_IN_A_ROW = 20
 """Unsettled answers without a settled one between them: the service is down, sending on helps nobody."""
-LEAD_SECONDS = 0.1
-"""How long before its slot an attempt is committed."""
+LEAD_SECONDS, LONGEST_LEAD_SECONDS = 0.1, 0.6
+"""How long before its slot an attempt is committed: this, or twice as long as it usually takes."""
 RENEW_EVERY_SECONDS = 15.0
 PROGRESS_EVERY_SECONDS = 10.0
 PROBLEMS_SHOWN = 20
@@ -260,6 +260,7 @@ class _Traffic:
         self._first = threading.Lock()
         self._turn = threading.Lock()
         self._proven = False
+        self._begin_seconds = 0.0
         self._calls = calls
         self._in_a_row = 0
         self._stop: Stop | None = None
@@ -304,6 +305,19 @@ class _Traffic:
             yield
         finally:
             self._turn.release()
+
+    @property
+    def lead(self) -> float:
+        """How long before its slot an attempt is committed."""
+        return min(LONGEST_LEAD_SECONDS, max(LEAD_SECONDS, 2 * self._begin_seconds))
+
+    @contextmanager
+    def timed_begin(self) -> Iterator[None]:
+        """Learns how long it takes to commit an attempt: where the database is far, longer."""
+        began = time.monotonic()
+        yield
+        with self._lock:
+            self._begin_seconds += (time.monotonic() - began - self._begin_seconds) / 8
 
     def alone_until_proven(self, send: Callable[[], _T]) -> _T:
         """Runs `send`; one at a time until a call of this batch was settled."""
@@ -649,12 +663,12 @@ class _Batch:
 
     def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:
         """Commits the attempt a moment before its slot, so that the call leaves on time. A slot from before a
-        slow-down is void, and another is taken.
+        slow-down is void, as is the first one where it is missed, and another is taken.
         """
-        desk, begun = self._desk, None
+        desk, begun, punctual = self._desk, None, True
         while slot := self._slot(claim):
             due = time.monotonic() + slot.seconds
-            desk.pause(max(0.0, slot.seconds - LEAD_SECONDS))
+            desk.pause(max(0.0, slot.seconds - self._traffic.lead))
             if self._traffic.halted:
                 break
             begin = partial(
@@ -665,14 +679,16 @@ class _Batch:
                 sent_sha256=image.sha256,
                 asked_since=self._since,
                 keep_remaining=desk.policy.budget.keep_remaining,
-                slot=slot,
+                slot=slot.punctual() if punctual else slot,
             )
-            begun = _patiently(desk, begin)
+            with self._traffic.timed_begin():
+                begun = _patiently(desk, begin)
             if isinstance(begun, Attempt):
-                desk.pause(min(LEAD_SECONDS, max(0.0, due - time.monotonic())))
+                desk.pause(min(self._traffic.lead, max(0.0, due - time.monotonic())))
                 return begun
             if not isinstance(begun, Queued):
                 break
+            punctual = False
         self._traffic.give_call_back()
         return begun if isinstance(begun, Refused) else None
 

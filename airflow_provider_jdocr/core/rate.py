@@ -34,8 +34,8 @@ HORIZON_SECONDS = 1.0
 """How far ahead a slot is handed out: long enough that none goes by unused, short enough that a change of
 pace is soon felt by all.
 """
-LATE_SECONDS = 5.0
-"""How long after its moment a slot may still be used."""
+PUNCTUAL_SECONDS, LATE_SECONDS = 0.05, 5.0
+"""How long after its moment a slot may still be used: by who can take another one, and at all."""
 FASTEST, SLOWEST = 1.02, 0.05
 """Bounds of the factor. A little above one, for services and networks that let it be."""
 ALONE_FROM = 0.9
@@ -75,16 +75,22 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The right to send one call, `seconds` after it was granted."""
+    """The right to send one call, `seconds` after it was granted, and up to `late_seconds` after that."""
 
     granted_at: float
     seconds: float
+    late_seconds: float = LATE_SECONDS
+
+    def punctual(self) -> Slot:
+        """The same, of no use when it is missed: calls that are held up together would arrive together."""
+        return replace(self, late_seconds=PUNCTUAL_SECONDS)
 
     def void(self, pace: Pace, now: float) -> bool:
         """Whether everyone was slowed since it was granted, or its moment has long gone by: behind an outage
         all who had one would leave at once.
         """
-        return self.granted_at < pace.slowed_at <= now or now > self.granted_at + self.seconds + LATE_SECONDS
+        missed = now > self.granted_at + self.seconds + self.late_seconds
+        return missed or self.granted_at < pace.slowed_at <= now
 
 
 @dataclass(frozen=True, slots=True)

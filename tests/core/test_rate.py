@@ -54,6 +54,14 @@ def test_slots_from_before_a_slow_down_are_void() -> None:
     assert not slot.void(pace, NOW + 0.6)
 
 
+def test_a_punctual_slot_is_void_where_it_is_missed() -> None:
+    slot = Slot(NOW, 0.4)
+    assert not slot.punctual().void(Pace(), NOW + 0.44)
+    assert slot.punctual().void(Pace(), NOW + 0.46)
+    assert not slot.void(Pace(), NOW + 5.3)
+    assert slot.void(Pace(), NOW + 5.5)
+
+
 def test_one_refusal_is_jitter_a_second_a_bad_line_and_a_third_company() -> None:
     once = after_overrun(Pace(), 10, now=NOW, sent_at=NOW - 1)
     assert once.factor == pytest.approx(0.99)

@@ -33,7 +33,10 @@ class Company:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a run is made of. Latency is log-normal around its median; `jitter_seconds` is uniform."""
+    """What a run is made of. Latency is log-normal around its median; `jitter_seconds` is uniform.
+
+    Every `stall_every_seconds`, on average, nothing arrives for `stall_seconds`, and then all at once.
+    """
 
     qps: float
     window: Window = "sliding"
@@ -43,6 +46,8 @@ class Scene:
     jitter_seconds: float = 0.02
     seconds: float = 300.0
     company: Company | None = None
+    stall_every_seconds: float = math.inf
+    stall_seconds: float = 0.15
     seed: int = 1
 
 
@@ -69,6 +74,11 @@ class _Stage:
         self.random = random.Random(scene.seed)
         self.service = Rate(scene.qps, scene.window)
         self.order = count()
+        self.stall = self.next_stall(0.0)
+
+    def next_stall(self, now: float) -> float:
+        every = self.scene.stall_every_seconds
+        return now + (self.random.expovariate(1 / every) if every < math.inf else every)
 
     def later(self, at: float, what: Callable[[float], None]) -> None:
         heapq.heappush(self.events, (at, next(self.order), what))
@@ -109,6 +119,10 @@ class _Stage:
             self.ask(now, task)
             return
         arrival = max(due, now) + self.random.random() * self.scene.jitter_seconds
+        while arrival > self.stall + self.scene.stall_seconds:
+            self.stall = self.next_stall(self.stall + self.scene.stall_seconds)
+        if arrival > self.stall:
+            arrival = self.stall + self.scene.stall_seconds
         self.later(arrival, lambda then: self.arrive(then, task, now))
 
     def arrive(self, now: float, task: _Task, sent_at: float) -> None:
