@@ -167,6 +167,50 @@ def test_one_content_under_several_names_is_paid_once(bench: Bench) -> None:
     assert (manifest.inputs, manifest.recognised) == (6, 6)
 
 
+def test_a_missed_slot_is_given_up_for_another_and_that_one_is_used_however_late(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots, begin = [], Ledger.begin
+
+    def held_up(self: Ledger, *args: Any, **how: Any) -> Any:
+        bench.clock.pass_(1.0)
+        slots.append(how["slot"])
+        return begin(self, *args, **how)
+
+    monkeypatch.setattr(Ledger, "begin", held_up)
+    service = Service()
+    assert counts(bench.run(pictures(1), service)) == {"recognised": 1}
+    assert (len(slots), len(service.calls)) == (2, 1)
+
+
+def test_an_attempt_is_committed_earlier_where_commits_take_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A begin that takes a fifth of a second, at two calls a second: the wait before it becomes shorter."""
+    passed, begin = 0.0, Ledger.begin
+    pauses: list[float] = []
+
+    class Recorded(Clock):
+        def pass_(self, seconds: float) -> None:
+            pauses.append(seconds)
+            super().pass_(seconds)
+
+    def slow(self: Ledger, *args: Any, **how: Any) -> Any:
+        nonlocal passed
+        passed += 0.2
+        return begin(self, *args, **how)
+
+    bench.clock = Recorded()
+    bench.ledger = Ledger(bench.engine, clock=bench.clock)
+    monkeypatch.setattr(Ledger, "begin", slow)
+    monkeypatch.setattr("airflow_provider_jdocr.core.batch.time.monotonic", lambda: passed)
+    bench.account = ledgers.account(qps=2)
+    assert bench.run(pictures(20), Service(), max_in_flight=1).recognised == 20
+    waits = [seconds for seconds in pauses if seconds]
+    assert waits[0] == pytest.approx(1.03 / 2 - 0.1)
+    assert min(waits) < 1.03 / 2 - 0.3
+
+
 def test_at_most_max_in_flight_are_on_their_way(bench: Bench) -> None:
     service = Service()
     together = threading.Barrier(3)

@@ -34,7 +34,7 @@ from airflow_provider_jdocr.server.limits import WINDOWS, Window
 from tests.databases import fresh_database, mariadb_server, postgres_server
 from tests.rate.calls import Calls
 from tests.rate.processor_time import processor_seconds
-from tests.rate.report import keep, markdown, percent, progress
+from tests.rate.report import end_in_order, keep, markdown, percent, progress
 from tests.system.celery_workers import celery_workers, redis_server
 from tests.system.installation import FINISHED, Installation, Run, installation, until
 from tests.system.pictures import stub_picture
@@ -298,6 +298,7 @@ def processor_table(all_found: Sequence[Found]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    end_in_order()
     parser = _arguments()
     options = parser.parse_args(argv)
     if options.minutes * 60 <= WARM_UP_SECONDS:

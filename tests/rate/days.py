@@ -31,7 +31,7 @@ from airflow_provider_jdocr.core.ledger import Identity, Ledger, RunKey, Settled
 from tests.databases import fresh_database, postgres_server
 from tests.demo.services import ocr_service
 from tests.rate.calls import Calls
-from tests.rate.report import keep, markdown, progress
+from tests.rate.report import end_in_order, keep, markdown, progress
 from tests.rate.tasks import KEY, SECRET, Crew, Job, crew, digest_of
 
 DAY_SECONDS = 86_400.0
@@ -210,6 +210,7 @@ def table(found: Found) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    end_in_order()
     plan = Plan()
     parser = argparse.ArgumentParser(
         prog="python -m tests.rate.days",

@@ -34,7 +34,7 @@ from airflow_provider_jdocr.server.limits import WINDOWS, Window
 from tests.databases import fresh_database, postgres_server
 from tests.demo.services import ocr_service
 from tests.rate.calls import Calls
-from tests.rate.report import keep, markdown, percent, progress
+from tests.rate.report import end_in_order, keep, markdown, percent, progress
 from tests.rate.tasks import KEY, SECRET, Job, crew
 from tests.server.app_client import OCR, signed
 from tests.system.pictures import stub_picture
@@ -237,6 +237,7 @@ def steps(found: Found) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    end_in_order()
     plan = Plan(2)
     parser = argparse.ArgumentParser(
         prog="python -m tests.rate.outsider",
