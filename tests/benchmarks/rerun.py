@@ -124,7 +124,7 @@ def _answer_one(ledger: Ledger, account: Account) -> None:
     fields = {f"field_{n}": "某某有限公司 1234567890" for n in range(12)}
     answer = reply(result={"code": "0", "message": "success", "result": fields})
     ledger.settle(attempt, account, read(answer, account), answer)
-    ledger.remember_source(source(0), identity.sha256)
+    ledger.remember_sources([(source(0), identity.sha256)])
     ledger.write_outcomes(FIRST, account, [Outcome(source(0).uri, identity, "recognised", "10000")])
 
 

@@ -95,9 +95,11 @@ def test_each_image_has_the_fate_that_the_run_would_find(ledger: Ledger, clock: 
     called(ledger, LOST, "lost twice", OTHER_RUN)
     clock.pass_(1000)
     begun(ledger, "on its way")
-    ledger.remember_source(Source(books.uri("not sent"), 1, etag="not sent"), identity("not sent").sha256)
-    ledger.remember_source(Source(books.uri("copy"), 1, etag="copy"), identity("not sent").sha256)
-    ledger.remember_source(Source(books.uri("cut"), 1, etag="cut"), identity("cut").sha256)
+    ledger.remember_sources(
+        [(Source(books.uri("not sent"), 1, etag="not sent"), identity("not sent").sha256)]
+    )
+    ledger.remember_sources([(Source(books.uri("copy"), 1, etag="copy"), identity("not sent").sha256)])
+    ledger.remember_sources([(Source(books.uri("cut"), 1, etag="cut"), identity("cut").sha256)])
     ledger.write_outcomes(
         OTHER_RUN, ACCOUNT, [Outcome(books.uri("cut"), identity("cut"), "rejected", "TRUNCATED", "cut")]
     )
@@ -163,7 +165,7 @@ def test_reading_judges_every_image_and_reads_none_that_the_ledger_knows(ledger:
         table = metadata.tables["jdocr_recognition"]
         db.execute(table.update().values(sha256=answered.sha256))
     books.ended(ledger, attempt, GOOD)
-    ledger.remember_source(first, answered.sha256)
+    ledger.remember_sources([(first, answered.sha256)])
     found = planned(ledger, storage=shelf, read=True)
     assert counts(found) == {
         "images": 10,
