@@ -19,11 +19,13 @@ from typing import Any
 
 from tests.benchmarks.rows import Row, Size
 from tests.benchmarks.scans import scan
+from tests.benchmarks.stage import FASTEST_QPS
 from tests.databases import fresh_database, postgres_server
 from tests.rate.processor_time import seconds_of_family
-from tests.system.installation import DAGS, FINISHED, METADATA, Installation, installation, until
+from tests.system.installation import DAGS, FINISHED, METADATA, Installation, Run, installation, until
 
 PICTURE_BYTES = 300_000
+QPS = 2.0
 IDLE_SECONDS = {"small": 10.0, "full": 60.0}
 PATIENCE_SECONDS = 3_600.0
 MAPPED = Path(__file__).with_name("dags") / "mapped_dags.py"
@@ -32,51 +34,56 @@ PARTS = ("scheduler", "api-server")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`tasks` of `images` together."""
+    """`qps`: calls a second that the service allows; 0: any."""
 
     name: str
     dag: str
-    task: str
     images: int
+    qps: float = 0.0
+
+    @property
+    def task(self) -> str:
+        return "recognise" if self.images else "nothing"
 
 
-CASES = {
-    "small": [
-        Case("a task that does nothing", "nothing", "nothing", 0),
-        Case("one mapped task a picture", "mapped", "recognise", 3),
-        Case("HttpOperator, mapped", "mapped_http", "recognise", 3),
-        Case("ours, one task", "batch", "recognise", 20),
-    ],
-    "full": [
-        Case("a task that does nothing", "nothing", "nothing", 0),
-        Case("one mapped task a picture", "mapped", "recognise", 100),
-        Case("HttpOperator, mapped", "mapped_http", "recognise", 30),
-        Case("ours, one task", "batch", "recognise", 1_000),
-    ],
-}
+def cases(few: int, many: int, turned_away: int) -> list[Case]:
+    """The more pictures, the less the one task weighs that ours is."""
+    return [
+        Case("a task that does nothing", "nothing", 0),
+        Case("one mapped task a picture", "mapped", few),
+        Case("HttpOperator, mapped", "mapped_http", few),
+        Case("ours, one task", "batch", many),
+        Case("one mapped task a picture", "mapped", turned_away, QPS),
+        Case("HttpOperator, mapped", "mapped_http", turned_away, QPS),
+        Case("ours, one task", "batch", turned_away, QPS),
+    ]
+
+
+CASES = {"small": cases(3, 20, 4), "full": cases(100, 1_000, 60)}
 
 
 def run(size: Size, seed: int, say: Callable[[str], None]) -> Iterator[Row]:
-    cases = CASES[size]
-    with _airflow() as (airflow, ledger):
-        say(f"drawing {max(case.images for case in cases)} pictures")
-        for case in cases:
-            names = (f"{number:06}.jpg" for number in range(case.images))
-            files = {name: scan(number, PICTURE_BYTES) for number, name in enumerate(names)}
-            if files:
-                airflow.put(case.dag, files)
-        airflow.connect(jdocr_default=airflow.account(ledger, qps=10_000))
-        airflow.behave(qps=0, daily_limit=-1)
+    with _airflow() as airflow:
+        _measured(airflow, Case("warming up", "nothing", 0), dict.fromkeys(PARTS, 0.0), "")
         idle = _idle(airflow, IDLE_SECONDS[size])
         yield {"case": "idle", "cpu_seconds_a_second": idle}
-        for case in cases:
+        for place, case in enumerate(CASES[size]):
             say(f"{case.name}: {case.images} pictures")
-            yield {"case": case.name, "images": case.images, **_measured(airflow, case, idle)}
+            prefix = _put(airflow, case, place)
+            said = {"case": case.name, "images": case.images, "qps": case.qps or None}
+            yield {**said, **_measured(airflow, case, idle, prefix)}
+
+
+def _put(airflow: Installation, case: Case, place: int) -> str:
+    """Pictures that no other case has."""
+    first = place * 10_000
+    files = {f"{n:06}.jpg": scan(n, PICTURE_BYTES) for n in range(first, first + case.images)}
+    return airflow.put(f"case{place}", files)
 
 
 @contextmanager
-def _airflow() -> Iterator[tuple[Installation, str]]:
-    """An Airflow with our DAGs beside those of the system tests, and the name of a ledger's connection."""
+def _airflow() -> Iterator[Installation]:
+    """An Airflow with our DAGs beside those of the system tests, and a ledger in PostgreSQL."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jdocr-bench-")))
         shutil.copytree(DAGS, dags := home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
@@ -98,7 +105,14 @@ def _airflow() -> Iterator[tuple[Installation, str]]:
         airflow.connect(ocr_http={"conn_type": "http", "host": airflow.ocr_url})
         airflow.connect_database("ledger_benchmark", stack.enter_context(fresh_database(server)))
         until(lambda: _has(airflow, "mapped_http"), "the DAGs", 180)
-        yield airflow, "ledger_benchmark"
+        for qps in (0.0, QPS):
+            airflow.connect(**{_account(qps): airflow.account("ledger_benchmark", qps=qps or FASTEST_QPS)})
+        yield airflow
+
+
+def _account(qps: float) -> str:
+    """The name of the connection that knows of so many calls a second."""
+    return f"jdocr_{qps:g}" if qps else "jdocr_default"
 
 
 def _has(airflow: Installation, dag: str) -> bool:
@@ -117,21 +131,25 @@ def _used(airflow: Installation) -> Mapping[str, float]:
     return {part: seconds_of_family(airflow.parts[part].pid) for part in PARTS}
 
 
-def _measured(airflow: Installation, case: Case, idle: Mapping[str, float]) -> dict[str, Any]:
+def _measured(airflow: Installation, case: Case, idle: Mapping[str, float], prefix: str) -> dict[str, Any]:
+    airflow.behave(qps=case.qps, daily_limit=-1)
     before, began = _used(airflow), time.monotonic()
-    run = airflow.trigger(case.dag, images=f"s3://invoices/{case.dag}/")
+    run = airflow.trigger(case.dag, images=prefix, jdocr_conn_id=_account(case.qps))
     until(lambda: run.has_ended or None, case.name, PATIENCE_SECONDS)
     seconds = time.monotonic() - began
     after = _used(airflow)
-    path = f"dags/{case.dag}/dagRuns/{run.run_id}/taskInstances?limit=1000"
-    states = Counter(
-        each["state"] for each in airflow.get(path)["task_instances"] if each["task_id"] == case.task
-    )
-    assert set(states) <= FINISHED, states
     cpu = {part: after[part] - before[part] - idle[part] * seconds for part in PARTS}
     return {
         "seconds": round(seconds, 1),
-        "tasks": dict(states),
+        "tasks": _states(airflow, run, case.task),
         "cpu_seconds": {part: round(of, 2) for part, of in cpu.items()},
-        "cpu_ms_a_picture": round(1000 * sum(cpu.values()) / max(1, case.images), 1),
+        "cpu_ms_a_picture": {part: round(1000 * of / max(1, case.images), 1) for part, of in cpu.items()},
     }
+
+
+def _states(airflow: Installation, run: Run, task: str) -> dict[str, int]:
+    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances?limit=1000"
+    ended = airflow.get(path)["task_instances"]
+    states = Counter(each["state"] for each in ended if each["task_id"] == task)
+    assert set(states) <= FINISHED, states
+    return dict(states)

@@ -121,15 +121,16 @@ def _ours(target: stage.Service, cell: Cell, minutes: Minutes) -> dict[str, Any]
         wait(running)
         manifests = [each.result() for each in running]
     calls = Calls.listed(target.calls())
-    counted = calls.between(calls.first_at + minutes.warm_up, calls.first_at + minutes.ours - 1)
-    counted_seconds = minutes.ours - 1 - minutes.warm_up
+    # A task that was told to stop begins no call: with the last one the rate is over.
+    warm, ended = calls.first_at + minutes.warm_up, calls.last_at
+    counted, counted_seconds = calls.between(warm, ended), ended - warm
     tried = sum(each.inputs - each.waiting for each in manifests)
     return {
         "share": round(counted.answered / counted_seconds / cell.qps, 4),
         "over": round(counted.over_limit / max(1, counted.answered), 5),
         "lost": round(1 - sum(each.recognised for each in manifests) / tried, 4),
         "calls": len(counted),
-        "seconds": counted_seconds,
+        "seconds": round(counted_seconds, 1),
     }
 
 

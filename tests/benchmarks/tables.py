@@ -132,7 +132,8 @@ def loading(found: Found) -> str:
         "rows a second",
         *(f"of {each}" for each in _CEILINGS),
     )
-    growth = [_grown(found.having(server=server, case="growth")) for server in _each(found.rows, "server")]
+    steps = (found.having(server=server, case="growth") for server in _each(found.rows, "server"))
+    growth = [_grown(each) for each in steps if each]
     grown = ("database", "documents", "first step", "slowest step", "last step", "last of first", "peak")
     return (
         f"{markdown(headings, rows)}\n\nA growing warehouse, documents a second:\n\n{markdown(grown, growth)}"
@@ -161,21 +162,22 @@ def kill(found: Found) -> str:
 
 
 def mapped(found: Found) -> str:
-    ours = found.the(case="ours, one task")
+    """Of a task without a picture: what it takes in all."""
     rows = []
     for row in found.rows:
-        if "cpu_ms_a_picture" not in row:
+        if row["case"] == "idle":
             continue
-        one = (
-            f"{row['cpu_ms_a_picture']:.0f}"
-            if row["images"]
-            else f"{1000 * sum(row['cpu_seconds'].values()):.0f}"
-        )
+        ours = found.the(case="ours, one task", qps=row["qps"])
         states = ", ".join(f"{count} {state}" for state, count in sorted(row["tasks"].items()))
-        ratio = _times(row, ours, "cpu_ms_a_picture") if row["images"] else ""
+        cpu = row["cpu_ms_a_picture"]
+        of_ours = sum(cpu.values()) / sum(ours["cpu_ms_a_picture"].values()) if ours else 0.0
+        ratio = f"{of_ours:.1f} ×" if of_ours and row["images"] else ""
         speed = f"{row['images'] / row['seconds']:.1f}" if row["images"] else ""
-        rows.append((row["case"], row["images"] or "", states, one, ratio, speed))
-    return markdown(("", "pictures", "tasks", "CPU ms a picture", "of ours", "pictures a second"), rows)
+        allowed = f"{row['qps']:g} QPS" if row["qps"] else "any"
+        parts = (f"{cpu['scheduler']:.0f}", f"{cpu['api-server']:.0f}")
+        rows.append((row["case"], allowed, row["images"] or "", states, *parts, ratio, speed))
+    headings = ("", "allowed", "pictures", "tasks", "CPU ms a picture: scheduler and tasks", "API server")
+    return markdown((*headings, "of ours", "pictures a second"), rows)
 
 
 TABLES: Mapping[str, Callable[[Found], str]] = {
