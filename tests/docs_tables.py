@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_jdocr.core.auditing import RULES
-from airflow_provider_jdocr.core.checks import CHECKS
 from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
 from airflow_provider_jdocr.core.errors import CODES, LAYERS
+from airflow_provider_jdocr.core.findings import CHECKS
 from airflow_provider_jdocr.core.parsing import Invoice, parse
 from airflow_provider_jdocr.core.planning import FATES, PARTS
 from airflow_provider_jdocr.core.prices import PACKS, price_of

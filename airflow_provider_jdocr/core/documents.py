@@ -19,13 +19,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_jdocr.core.checks import (
-    LONGEST_TEXT,
-    Finding,
-    Severity,
-    reading_version,
-    review_status,
-)
+from airflow_provider_jdocr.core.examining import reading_version
+from airflow_provider_jdocr.core.findings import LONGEST_TEXT, Finding, Severity, review_status
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, Line
 from airflow_provider_jdocr.core.sources import UNSTORABLE

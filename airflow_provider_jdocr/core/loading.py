@@ -13,10 +13,10 @@ from datetime import date
 from itertools import islice
 from typing import Protocol
 
-from airflow_provider_jdocr.core.checks import check, reading_version
 from airflow_provider_jdocr.core.documents import PARSE_FAILED, Document, finding
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import ParseError
+from airflow_provider_jdocr.core.examining import Expectations, examine, reading_version
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.parsing import parse
 from airflow_provider_jdocr.core.warehouse import CHUNK_SIZE, LoadReport, Warehouse, is_missing
@@ -64,15 +64,22 @@ def load_answers(
     return report
 
 
-def read(answer: StoredAnswer, uris: Iterable[str], *, today: date) -> Document:
-    """An answer, parsed and checked. An unreadable one is a finding, not an error."""
+def read(
+    answer: StoredAnswer,
+    uris: Iterable[str],
+    *,
+    today: date,
+    expectations: Expectations = Expectations(),  # noqa: B008 - frozen
+) -> Document:
+    """An answer, parsed and examined. An unreadable one is a finding, not an error."""
     if answer.state == "failed":
         return Document(answer, tuple(uris))
     try:
         invoice = parse(ENDPOINTS[answer.identity.endpoint], answer.body)
     except ParseError as error:
         return Document(answer, tuple(uris), None, (finding(PARSE_FAILED, str(error), found=error.reason),))
-    return Document(answer, tuple(uris), invoice, check(invoice, today=today))
+    invoice, findings = examine(invoice, today=today, expectations=expectations)
+    return Document(answer, tuple(uris), invoice, findings)
 
 
 def _load_chunk(

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_jdocr.core.checks import Finding
 from airflow_provider_jdocr.core.documents import CONFLICTING_DOCUMENT, HEADER, finding
+from airflow_provider_jdocr.core.findings import Finding
 
 Row = Mapping[str, Any]
 

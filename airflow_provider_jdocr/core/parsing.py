@@ -537,6 +537,31 @@ _LINE_READERS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
+# ── what a red invoice takes back ──
+
+
+def taken_back(remarks: str) -> str | None:
+    """The key of the invoice that a red one names: ``code:number``, or the 20 digits of a digital one."""
+    bare = plain(remarks)
+    if digital := _RED_DIGITAL.search(bare):
+        return digital[1]
+    coded = _RED_CODED.search(bare)
+    return f"{coded[1]}:{coded[2]}" if coded else None
+
+
+def red_form(remarks: str) -> str | None:
+    """The number of the form or the confirmation on which a red invoice was issued."""
+    found = _RED_FORM.search(plain(remarks))
+    return found and found[1]
+
+
+_RED_DIGITAL = re.compile(r"(?:被红冲|对应)蓝字[^:]{0,12}号码:?([0-9]{20})(?![0-9])")
+_RED_CODED = re.compile(
+    r"(?:对应正数|被红冲蓝字|对应蓝字)[^:]{0,12}代码:?([0-9]{12}|[0-9]{10})[,;]?(?:发票)?号码:?([0-9]{8})(?![0-9])"
+)
+_RED_FORM = re.compile(r"(?:信息表|通知单|确认单)(?:编号|号码)?:?([0-9]{16,20})(?![0-9])")
+
+
 def _says_nothing(name: str, text: str) -> bool:
     """Tax-free invoices print stars, or the word, where the tax would be."""
     return name == "tax" and bool(_TAX_FREE.fullmatch(plain(text)))

@@ -29,7 +29,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from airflow_provider_jdocr.core import engines
-from airflow_provider_jdocr.core.checks import Finding
 from airflow_provider_jdocr.core.documents import (
     CONFLICTING_DOCUMENT,
     FINDING,
@@ -41,6 +40,7 @@ from airflow_provider_jdocr.core.documents import (
     storable,
 )
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
+from airflow_provider_jdocr.core.findings import Finding
 from airflow_provider_jdocr.core.ledger import Identity
 from airflow_provider_jdocr.core.merging import Merged, merge
 from airflow_provider_jdocr.core.tables import Json, Tables

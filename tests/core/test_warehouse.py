@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateSchema, DropSchema
 
-from airflow_provider_jdocr.core.checks import Finding, Severity
 from airflow_provider_jdocr.core.documents import Document, invoice_key
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
+from airflow_provider_jdocr.core.findings import Finding, Severity
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.merging import KEY_FACTS
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line

@@ -16,7 +16,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_jdocr.core.checks import CHECKS
 from airflow_provider_jdocr.core.client import MAX_REPLY_BYTES
 from airflow_provider_jdocr.core.documents import (
     HEADER_NUMBERS,
@@ -27,6 +26,7 @@ from airflow_provider_jdocr.core.documents import (
 )
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import CODES, Verdict
+from airflow_provider_jdocr.core.findings import CHECKS
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.loading import read
 from airflow_provider_jdocr.core.parsing import INTSIG_COLUMNS, INTSIG_LINE_COLUMNS, OCR_INVOICE_COLUMNS
@@ -45,7 +45,7 @@ WORDS: tuple[str, ...] = (
     *(key for keys in OCR_INVOICE_COLUMNS.values() for key in keys),
     *(key for keys in INTSIG_COLUMNS.values() for key in keys),
     *INTSIG_LINE_COLUMNS.values(),
-    *("vat_invoice_total_print", "vat_invoice_zhuan_yong_flag"),
+    *("vat_invoice_total_print", "vat_invoice_zhuan_yong_flag", "vat_invoice_qr_code"),
 )
 _STATUSES = (
     200,
