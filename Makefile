@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate bench bench-airflow fuzz model check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate bench bench-airflow fuzz injection model check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ bench-airflow: $(MAIN)/ready ## those that need a whole Airflow; half an hour; B
 
 fuzz: $(MAIN)/ready ## a million hostile replies, 100 000 pictures, names, connections …; FUZZ="replies --count 1000 --seed 2"
 	$(MAIN)/bin/python -m tests.fuzz $(or $(FUZZ),all)
+
+injection: $(MAIN)/ready ## 5 400 right invoices with every mistake of OCR: which are seen; 20 minutes; INJECTION="--seed 2"
+	$(MAIN)/bin/python -m tests.injection $(INJECTION)
 
 torture-airflow: $(MAIN)/ready ## 30 crash trials of a whole Airflow, search for secrets; 45 minutes; TRIALS=options
 	$(MAIN)/bin/python -m tests.torture.airflow $(TRIALS)

@@ -34,7 +34,7 @@ REPAIRS: Mapping[str, str] = MappingProxyType(
         "QR_HAS_MORE": "the value that the QR code holds, where none was read",
         "TAX_ID_CHARACTERS": "the one tax id whose check digits hold, a look-alike away",
         "TAX_ID_CHECK_DIGIT": "the one tax id whose check digits hold, a look-alike away",
-        "TOTAL_NOT_SUM": "amount plus tax, where the words say the same",
+        "TOTAL_NOT_SUM": "the one of amount, tax and total that words and rate leave to be wrong",
         "WORDS_DISAGREE": "the total that the words say, where amount plus tax say the same",
     }
 )

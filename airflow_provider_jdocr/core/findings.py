@@ -81,6 +81,7 @@ CHECKS: Mapping[str, Rule] = MappingProxyType(
                 "a fully digital invoice's number begins with the year of its date",
             ),
             ("TOTAL_NOT_SUM", _E, "total is amount plus tax, to the cent"),
+            ("TOTAL_UNCONFIRMED", _W, "nothing else in the answer says what the total is"),
             ("SIGNS_DISAGREE", _E, "amount, tax and total are all negative (a red invoice) or none is"),
             ("AMOUNT_TAX_SWAPPED", _E, "tax and amount make a legal rate only the other way round"),
             ("TAX_RATE_ILLEGAL", _E, "no VAT rate there ever was gives this tax, or is the one printed"),

@@ -5,6 +5,7 @@ region and an organisation code; 20 are a natural person's.
 """
 
 from collections.abc import Mapping
+from datetime import date
 
 from stdnum.cn import ric, uscc
 
@@ -30,11 +31,24 @@ def strange_characters(tax_id: str) -> str:
 
 def holds(tax_id: str) -> bool:
     """Whether the check digits of 18 known characters hold; an identity card's number is an id, too."""
-    return _is_company(tax_id) or bool(ric.is_valid(tax_id))
+    return _is_company(tax_id) or _is_identity_card(tax_id)
 
 
 def _is_company(tax_id: str) -> bool:
     return bool(uscc.is_valid(tax_id)) and holds_organisation(tax_id[8:17])
+
+
+def _is_identity_card(number: str) -> bool:
+    """GB 11643. Its region is not held against the year of birth: people get their numbers later, too."""
+    if not number[:17].isdecimal() or ric.calc_check_digit(number) != number[17]:
+        return False
+    try:
+        return date.fromisoformat(number[6:14]).year >= _OLDEST_PERSON
+    except ValueError:
+        return False
+
+
+_OLDEST_PERSON = 1900
 
 
 def holds_organisation(code: str) -> bool:

@@ -64,6 +64,9 @@ SPECIAL = replace(
 )
 
 
+ROLL = replace(
+    GOOD, kind=InvoiceKind.ROLL, code="012001800106", amount=None, tax=None, tax_rate=None, tax_rate_text=None
+)
 GOODS = Line(1, "甲", amount=D("23.31"), tax=D("3.04"), tax_rate=D("0.13"), tax_rate_text="13%")
 
 
@@ -161,6 +164,7 @@ WRONG: list[tuple[str, Invoice]] = [
     ("CODE_YEAR_OLD", replace(GOOD, code="012001500311")),
     ("NUMBER_YEAR_DISAGREES", replace(DIGITAL, number="24122000000012345678")),
     ("TOTAL_NOT_SUM", replace(GOOD, total=D("52.71"), total_in_words="伍拾贰圆柒角壹分")),
+    ("TOTAL_UNCONFIRMED", replace(ROLL, endpoint="ocr_invoice", total_in_words=None)),
     ("SIGNS_DISAGREE", replace(GOOD, amount=D("58.78"), tax=D("-6.08"), tax_rate=None, tax_rate_text=None)),
     ("AMOUNT_TAX_SWAPPED", replace(GOOD, amount=D("6.08"), tax=D("46.62"))),
     ("TAX_RATE_ILLEGAL", replace(GOOD, tax_rate=D("0.12"), tax_rate_text="12%")),
@@ -267,6 +271,7 @@ def test_a_picture_of_something_else_is_said_to_be_no_invoice_and_nothing_more()
         ("012001800113", "special_electronic"),
         *(("012001800106", "roll"), ("012001800107", "roll")),
         ("012001800112", "toll"),
+        ("144031909110", "blockchain"),
         *(("112001800111", None), ("3100171720", None), ("310017", None), ("31001713２0", None), ("", None)),
     ],
 )
@@ -356,6 +361,17 @@ def test_a_repair_is_proposed_where_two_other_readings_agree_on_it() -> None:
         assert the(code, check(wrong, today=TODAY)).proposal == "total=52.70"
     alone = replace(wrong, total_in_words="陆拾贰圆柒角")
     assert the("TOTAL_NOT_SUM", check(alone, today=TODAY)).proposal is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("amount", "48.62"), ("tax", "8.08"), ("total", "58.70")])
+@pytest.mark.parametrize("with_words", [True, False])
+def test_of_three_amounts_the_one_that_rate_and_words_leave_is_proposed(
+    name: str, value: str, with_words: bool
+) -> None:
+    words: dict[str, Any] = {} if with_words else {"total_in_words": None, "endpoint": "ocr_invoice"}
+    wrong: dict[str, Any] = {name: D(value)}
+    finding = the("TOTAL_NOT_SUM", check(replace(GOOD, **words, **wrong), today=TODAY))
+    assert finding.proposal == f"{name}={getattr(GOOD, name)}"
 
 
 def test_the_other_way_round_of_several_rates_is_seen_without_the_rates() -> None:
