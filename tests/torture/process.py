@@ -232,8 +232,8 @@ class WatchedLedger(Ledger):
     """The ledger, by its database's clock plus what the world has skipped and what was put wrong."""
 
     def __init__(self, engine: sa.Engine, world: World, journal: Journal, steps: Steps) -> None:
-        super().__init__(engine)
         self._world, self._journal, self._steps = world, journal, steps
+        super().__init__(engine)
         self._own = threading.local()
 
     @property
@@ -242,7 +242,9 @@ class WatchedLedger(Ledger):
         return str(self._own.attempt)
 
     def _clock_expression(self) -> sa.ColumnElement[float]:
-        return super()._clock_expression() + sa.literal(self._world.database_ahead, sa.Double)
+        # Looked at each time that a statement runs.
+        ahead = sa.bindparam(None, callable_=lambda: self._world.database_ahead, type_=sa.Double)
+        return super()._clock_expression() + ahead
 
     def begin(self, claim: Any, *args: Any, **more: Any) -> Any:
         begun = super().begin(claim, *args, **more)
