@@ -442,13 +442,14 @@ class Ledger:
         asked_since: float,
         keep_remaining: int | None,
     ) -> Attempt | quotas.Refused | rate.Queued | None:
-        with self._engine.connect() as db:  # what is not committed is taken back
+        with self._engine.begin() as db:
             attempt = Attempt(claim.token, claim)
             lease_until = self._to_sending(db, claim, account)
             if lease_until is None:
                 return attempt if self._has_begun(db, attempt, account) else None
             state, pace, now = self._locked_account(db, account)
             if slot and slot.void(pace, now):
+                db.rollback()
                 return rate.Queued(0.0)
             answer = quotas.admit(
                 state,
@@ -459,6 +460,7 @@ class Ledger:
                 probe_seconds=_send_seconds(account),
             )
             if isinstance(answer, quotas.Refused):
+                db.rollback()
                 return answer
             self._write_account(db, account, answer.state)
             row = {"id": attempt.id, "recognition_id": claim.recognition_id, "run_digest": run.digest}
@@ -469,7 +471,6 @@ class Ledger:
                 "sent_sha256": sent_sha256,
             }
             db.execute(self._statements.new_attempt, row | when | _account_key(account))
-            db.commit()
             return attempt
 
     @_repeated
@@ -721,7 +722,6 @@ class Ledger:
         renewed = sa.select(columns.lease_until).where(columns.id == attempt.claim.recognition_id)
         until = {"lease_until": renewed.scalar_subquery()}
         db.execute(schema.attempt.update().where(schema.attempt.c.id == attempt.id).values(**until))
-        db.commit()
         return True
 
     def _doubt_change(self, db: sa.Connection, row: sa.Row[Any], reading: Reading) -> int:

@@ -215,6 +215,28 @@ def test_outcomes_that_were_committed_unheard_are_one_row_each(
 # --- transactions that are taken back
 
 
+def test_a_commit_that_fails_leaves_no_transaction_open(
+    ledger: Ledger, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect: Any = engine.dialect
+    commit, failures = dialect.do_commit, iter([True, False, True, False, True, False])
+
+    def fail_first(connection: Any) -> None:
+        if next(failures, False):
+            raise dialect.loaded_dbapi.OperationalError("no room")
+        commit(connection)
+
+    monkeypatch.setattr(engines, "time", _NoWait())
+    claim = claimed(ledger)
+    ledger.now()
+    monkeypatch.setattr(dialect, "do_commit", fail_first)
+    attempt = begun(ledger, claim)
+    ledger.settle(attempt, ACCOUNT, read(GOOD, ACCOUNT), GOOD)
+    claimed(ledger, "b")
+    assert [answer.body for answer in ledger.answers([identity()])] == [GOOD.body]
+    assert attempts(engine) == 1
+
+
 @pytest.mark.parametrize("kind", ["postgres_url", "mariadb_url"])
 def test_a_reply_survives_a_deadlock(kind: str, request: pytest.FixtureRequest) -> None:
     """Somebody else's statements lock the same rows the other way round, and the database chooses us."""

@@ -40,6 +40,8 @@ EVERYTHING_LOGGED = {
         for name in ("urllib3", "requests", "botocore", "boto3", "sqlalchemy.engine", "psycopg")
     ),
 }
+PATIENCE_SECONDS = 60.0
+"""How long one answer of a server may take: the machine may be busy."""
 FINISHED = frozenset({"success", "failed", "upstream_failed", "skipped"})
 _T = TypeVar("_T")
 
@@ -140,7 +142,7 @@ class Installation:
 
     def has_dags(self) -> bool:
         path = f"{self.api}/api/v2/dags/deferring"
-        return requests.get(path, headers=self._headers(), timeout=10).ok
+        return requests.get(path, headers=self._headers(), timeout=PATIENCE_SECONDS).ok
 
     def trigger(self, dag_id: str, **params: Any) -> Run:
         run = self.post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": params})
@@ -185,24 +187,26 @@ class Installation:
         }
 
     def behave(self, **change: Any) -> None:
-        requests.post(f"{self.ocr_url}/-/behave", json=change, timeout=10).raise_for_status()
+        requests.post(f"{self.ocr_url}/-/behave", json=change, timeout=PATIENCE_SECONDS).raise_for_status()
 
     def echo(self, *names: str) -> None:
         """What the next calls are answered with; see `listening_service`."""
-        requests.post(f"{self.ocr_url}/-/echo", json=names, timeout=10).raise_for_status()
+        requests.post(f"{self.ocr_url}/-/echo", json=names, timeout=PATIENCE_SECONDS).raise_for_status()
 
     def heard(self) -> list[dict[str, Any]]:
         """Queries and headers of all calls, since the service was started."""
-        found: list[dict[str, Any]] = requests.get(f"{self.ocr_url}/-/heard", timeout=10).json()
+        found: list[dict[str, Any]] = requests.get(f"{self.ocr_url}/-/heard", timeout=PATIENCE_SECONDS).json()
         return found
 
     def health(self) -> dict[str, Any]:
-        found: dict[str, Any] = requests.get(f"{self.ocr_url}/-/health", timeout=10).json()
+        found: dict[str, Any] = requests.get(f"{self.ocr_url}/-/health", timeout=PATIENCE_SECONDS).json()
         return found
 
     def bill(self) -> list[str]:
         """The SHA-256 of each picture that was billed."""
-        return [item["sha256"] for item in requests.get(f"{self.ocr_url}/-/bill", timeout=10).json()]
+        return [
+            item["sha256"] for item in requests.get(f"{self.ocr_url}/-/bill", timeout=PATIENCE_SECONDS).json()
+        ]
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
@@ -309,7 +313,7 @@ def _s3_client(url: str) -> Any:
 
 def _token(api: str) -> str | None:
     try:
-        answer = requests.get(f"{api}/auth/token", timeout=10)
+        answer = requests.get(f"{api}/auth/token", timeout=PATIENCE_SECONDS)
     except requests.ConnectionError:
         return None
     token: str | None = answer.json().get("access_token") if answer.ok else None
