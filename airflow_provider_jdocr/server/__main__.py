@@ -41,8 +41,21 @@ def arguments() -> argparse.ArgumentParser:
     add("--certfile", type=Path, help="TLS certificate chain (PEM)")
     add("--keyfile", type=Path, help="its private key (PEM)")
     add("--engine", choices=("ocr", "stub"), default="ocr", help=f"stub: {STUB_NOTE}")
-    add("--workers", type=_positive, default=2, help="pictures read at once")
-    add("--waiting", type=_not_negative, default=16, help="pictures that may wait; beyond them: busy")
+    add(
+        "--workers",
+        type=_positive,
+        default=_workers(),
+        help="pictures read at once, each on a core of its own",
+    )
+    add(
+        "--waiting", type=_not_negative, default=16, help="pictures that may wait; one more is over the limit"
+    )
+    add(
+        "--keep",
+        type=_not_negative,
+        default=0,
+        help="readings to keep: the same bytes, billed, are not read again",
+    )
     add("--connections", type=_positive, default=256, help="open at once; one more is closed unheard")
     add("--qps", type=_amount, default=2.0, help="calls a second at each endpoint; 0: no limit")
     add("--window", choices=WINDOWS, default="sliding", help="how a second is counted")
@@ -68,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if problem := _problem(options):
         parser.error(problem)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING)
-    app = create_app(_settings(options), _engine(options.engine))
+    app = create_app(_settings(options), _engine(options))
     config = uvicorn_config(
         app,
         host=options.host,
@@ -140,11 +153,16 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _engine(name: str) -> Engine:
+def _workers() -> int:
+    """One for each core, but two unless it is said: each takes half a gigabyte."""
+    return min(2, os.cpu_count() or 1)
+
+
+def _engine(options: argparse.Namespace) -> Engine:
     # Imported late: --help and a wrong option do not wait for a neural network.
     from airflow_provider_jdocr.server.recognise import OcrEngine, StubEngine
 
-    return StubEngine() if name == "stub" else OcrEngine()
+    return StubEngine() if options.engine == "stub" else OcrEngine(options.workers, options.keep)
 
 
 def _amount(text: str) -> float:

@@ -6,17 +6,17 @@
 A call goes through, in this order: size of the body (413 beyond the bound, unread) · signature, clock,
 nonce (JDCLOUD2: the gateway's 401; appkey: 10001, 10004, 10041, 10042, 10045–10047) · calls a second
 (10043) · pack (10010) and day (10040) · body encoding, emptiness, size, format (the endpoint's business
-codes) · room for one more reading (10020) · the engine. Nothing is charged until the engine has answered;
-from then on the call is on the bill, whoever still listens. A picture that is no invoice is billed, one
-that cannot be read is not.
+codes) · room for one more reading (10044) · the engine, which reads in the order of arrival. Nothing is
+charged until the engine has answered; from then on the call is on the bill, whoever still listens. A picture
+that is no invoice is billed, one that cannot be read is not.
 
 ``GET /-/health``   200 once the engine is warm: its name, a note when it is no OCR; to this machine also what
                     behaviour holds, how many pictures are being read and are on the bill, replies by code.
 
 Where ``control`` is on, to programs of this machine, not to its browsers nor to a proxy that says so:
 
-``GET /-/bill``     the JSON list of what was billed: ``sha256`` of the decoded picture, ``endpoint``, ``at``
-                    (UTC), ``request_id``, ``code``.
+``GET /-/bill``     the JSON list of what was billed, the last hundred thousand: ``sha256`` of the decoded
+                    picture, ``endpoint``, ``at`` (UTC), ``request_id``, ``code``.
 ``GET /-/calls``    the JSON list of calls, the last hundred thousand, in the order in which they were
                     answered: ``endpoint``, ``code`` as counted by ``health``, ``at`` (UTC) when it was whole
                     and the rate was asked, ``request_id``. What was refused is there too.
@@ -73,6 +73,8 @@ from airflow_provider_jdocr.server.wire import (
 STUB_NOTE = "no OCR: answers come from truth embedded in the picture; for load and crash tests only"
 _ENGINE_HEADER = b"x-jdocr-engine"
 _CALLS_KEPT = 100_000
+_FULL = "10044"
+"""Too many calls for all that serve them: never charged, and a caller that heeds it slows down."""
 _SHOWN_INSTEAD = {"zero": 0, "unlimited": -1}
 _CONTROL_LIMIT_BYTES = 2**20
 # What a proxy on this machine adds, by which its callers are told from this machine's own.
@@ -186,7 +188,8 @@ class Service:
         self._nonces = Nonces(2 * self._settings.date_window_seconds)
         self._quotas = {name: Quota(self._allowance(), self.now()) for name in ENDPOINTS}
         self._rates = self._new_rates()
-        self.bill: list[Bill] = []
+        self.bill: deque[Bill] = deque(maxlen=_CALLS_KEPT)
+        self._billed = 0
         self.calls: deque[Counted] = deque(maxlen=_CALLS_KEPT)
         self._replies: Counter[tuple[str, str]] = Counter()
 
@@ -260,7 +263,7 @@ class Service:
         return {
             "behaviour": self.behaviour(),
             "reading": self._reading,
-            "billed": len(self.bill),
+            "billed": self._billed,
             "replies": replies,
         }
 
@@ -328,7 +331,7 @@ class Service:
         finally:
             self._settle(call, sha256, billed, outcome.code if outcome else "")
         if outcome is None:
-            return self._refuse(call, "10020")
+            return self._refuse(call, _FULL)
         envelope = contracts.success(
             call.endpoint.name, outcome, charge=billed, remaining=self._shown_remaining(call)
         )
@@ -340,9 +343,10 @@ class Service:
         name = call.endpoint.name
         if not isinstance(picture, Picture):
             return contracts.failed(name, picture, call.request_id), False
+        await asyncio.sleep(self._now_holds.latency_seconds)
+        # Nothing is awaited between this look and the place that is taken.
         if self._reading >= self._settings.workers + self._settings.waiting:
             return None, False
-        await asyncio.sleep(self._now_holds.latency_seconds)
         begun = self._ticks()
         reading = await self._read(picture.content)
         if not isinstance(reading, Reading):
@@ -372,6 +376,7 @@ class Service:
         name, now = call.endpoint.name, self.now()
         self._quotas[name].settle(billed=billed, now=now)
         if billed:
+            self._billed += 1
             self.bill.append(Bill(sha256, name, _as_text(now), call.request_id, code))
 
     def _shown_remaining(self, call: Call) -> int:
@@ -561,7 +566,7 @@ def _add_control(app: FastAPI, service: Service, *, switched_on: bool) -> None:
     @app.get("/-/bill")
     async def bill(request: Request) -> list[Bill]:
         _require_control(request, switched_on=switched_on)
-        return service.bill
+        return list(service.bill)
 
     @app.get("/-/calls")
     async def calls(request: Request) -> list[Counted]:

@@ -9,7 +9,6 @@ specimen carries in its metadata.
 import hashlib
 import io
 import json
-import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,14 +60,14 @@ class OcrEngine:
 
     A reader keeps one core busy and holds about half a gigabyte. Two readers on a core each get more done
     than one on both, above all beside other processes. Models are loaded when a reader is first needed, or
-    by `warm`. The last readings are kept, since one picture is often sent to both endpoints.
+    by `warm`. Readings are kept where that is wanted, by the bytes of the picture.
     """
 
     name = "ocr"
 
-    def __init__(self, readers: int | None = None, keep: int = 256) -> None:
-        """`readers` is one for each core, at most two, unless given; `keep` is how many readings are kept."""
-        self._readers = readers or min(2, os.cpu_count() or 1)
+    def __init__(self, readers: int = 1, keep: int = 0) -> None:
+        """`keep` is how many readings are kept."""
+        self._readers = readers
         # The last one back is the first to go out again, so that no more are loaded than are busy at once.
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(self._readers):

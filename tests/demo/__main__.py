@@ -64,7 +64,7 @@ def main() -> int:
     truth = json.loads((PICTURES / "truth.json").read_text(encoding="utf-8"))
     key, secret = secrets.token_hex(16), secrets.token_hex(16)
     say(f"Starting an S3 server and the local OCR service; what they and Airflow say goes to {shown(LOG)}.")
-    with s3_server(LOG) as s3_url, ocr_service(LOG, key, secret) as ocr_url:
+    with s3_server(LOG) as s3_url, ocr_service(LOG, key, secret, "--keep", "100") as ocr_url:
         put_pictures(s3_url, truth)
         stage = Stage(ocr_url, airflow_environment(HOME, s3_url, ocr_url, key, secret))
         say("Making Airflow's metadata database.")

@@ -7,9 +7,11 @@ import base64
 import hashlib
 import http.client
 import json
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -282,7 +284,32 @@ def test_what_remains_is_shown_as_told(service: Running, shown: str, remain: int
     assert service.ocr(PICTURE).json()["remain"] == remain
 
 
-def test_when_no_reader_is_free_the_service_is_busy_and_bills_nothing_for_it() -> None:
+def test_pictures_are_read_in_the_order_in_which_they_came() -> None:
+    book = Book()
+    book.may_answer.clear()
+    pictures = [PICTURE + bytes([number]) for number in range(5)]
+    with serving(book, qps=0.0, workers=1, waiting=4) as service, ThreadPoolExecutor(5) as callers:
+        answers = []
+        for number, picture in enumerate(pictures):
+            answers.append(callers.submit(service.ocr, picture))
+            assert any(service.health()["reading"] == number + 1 for _ in range(1000))
+        book.may_answer.set()
+        assert [answer.result().json()["code"] for answer in answers] == ["10000"] * 5
+    assert book.seen == pictures
+
+
+def test_no_more_pictures_wait_than_may_however_many_come_at_once() -> None:
+    book = Book()
+    book.may_answer.clear()
+    with serving(book, qps=0.0, workers=1, waiting=2) as service, ThreadPoolExecutor(12) as callers:
+        answers = [callers.submit(service.ocr, PICTURE) for _ in range(12)]
+        refused = [answer.result().json()["code"] for answer in islice(as_completed(answers), 9)]
+        assert refused == ["10044"] * 9
+        book.may_answer.set()
+        assert Counter(answer.result().json()["code"] for answer in answers) == {"10000": 3, "10044": 9}
+
+
+def test_when_it_is_full_a_call_is_over_the_limit_and_is_not_billed() -> None:
     book = Book()
     book.may_answer.clear()
     with (
@@ -293,7 +320,7 @@ def test_when_no_reader_is_free_the_service_is_busy_and_bills_nothing_for_it() -
         assert any(service.health()["reading"] == 2 for _ in range(1000))
         reply = service.ocr(PICTURE).json()
         book.may_answer.set()
-        assert (reply["code"], reply["charge"]) == ("10020", False)
+        assert (reply["code"], reply["charge"]) == ("10044", False)
         assert [future.result().json()["code"] for future in inside] == ["10000", "10000"]
         assert len(service.bill()) == 2
 

@@ -52,7 +52,7 @@ ALWAYS_READ = (
 
 @pytest.fixture(scope="module")
 def engine() -> OcrEngine:
-    engine = OcrEngine()
+    engine = OcrEngine(readers=2, keep=256)
     engine.warm()
     return engine
 
@@ -121,7 +121,7 @@ def test_threads_share_one_engine(engine: OcrEngine) -> None:
 
 
 def test_the_same_picture_is_read_once(engine: OcrEngine, readings: dict[str, Reading]) -> None:
-    """Sent to both endpoints it costs one reading; the oldest readings are forgotten."""
+    """Where readings are kept: sent to both endpoints it costs one, and the oldest are forgotten."""
     file = TRUTHS[-1]["file"]
     assert engine.read((PICTURES / file).read_bytes()) is readings[file]
     forgetful = OcrEngine(keep=1)
@@ -130,6 +130,8 @@ def test_the_same_picture_is_read_once(engine: OcrEngine, readings: dict[str, Re
     assert forgetful.read(first) is once
     forgetful.read(second)
     assert forgetful.read(first) is not once
+    without = OcrEngine()
+    assert without.read(first) is not without.read(first)
 
 
 def test_a_picture_without_an_invoice_is_other(engine: OcrEngine) -> None:

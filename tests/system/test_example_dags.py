@@ -48,7 +48,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Two servers, three pictures in an inbox and the same in an archive, and an Airflow of its own."""
     home = tmp_path_factory.mktemp("airflow")
     log = home / "servers.log"
-    with s3_server(log) as s3_url, ocr_service(log, KEY, SECRET) as ocr_url:
+    with s3_server(log) as s3_url, ocr_service(log, KEY, SECRET, "--keep", "100") as ocr_url:
         put_pictures(s3_url)
         env = airflow_environment(home, s3_url, ocr_url, KEY, SECRET)
         assert run_airflow(["db", "migrate"], home / "airflow.log", env) == 0
