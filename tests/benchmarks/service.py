@@ -1,11 +1,11 @@
 """The local OCR service beside raw rapidocr on the same cores, and its memory over hundreds of pictures.
 
 ``python -m tests.benchmarks.service`` prints a row of JSON for each thing measured. Pictures are drawn, each
-another one, in chunks; each chunk is read by all that are compared, one after the other, so that whatever else
-the machine does falls on all of them alike:
+another one, in chunks; each chunk is read by all that are compared, one after the other, so that whatever
+else the machine does falls on all of them alike:
 
 rapidocr      as it comes: one process, one picture after the other, its own threads on all cores
-rapidocr xN   the most that the cores can give: a process for each, one thread each, the parameters of the service
+rapidocr xN   the most that the cores can give: a process of one thread each, with the service's parameters
 service       this package's, started as its page says, with as many callers as it reads pictures at once
 
 Processor seconds are there beside the pictures a second: they stay what they are on a machine that is busy.
@@ -111,14 +111,14 @@ _reader: Any = None
 
 
 def _as_it_comes() -> None:
-    global _reader  # noqa: PLW0603 - the one of this process
+    global _reader
     from rapidocr import RapidOCR
 
     _reader = RapidOCR(params={"Global.log_level": "critical"})
 
 
 def _as_we_have_it() -> None:
-    global _reader  # noqa: PLW0603 - the one of this process
+    global _reader
     from airflow_provider_jdocr.server.recognise import _loaded
 
     _reader = _loaded()
