@@ -45,6 +45,10 @@ HASTE: Mapping[str, str] = {
 }
 
 
+NEVER_ASKED = 1_000_000
+"""From here on the pictures are in no trial."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments().parse_args(argv)
     began = time.monotonic()
@@ -58,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         airflow = stack.enter_context(installation(home, settings))
         stage = Stage(airflow, servers, options.keep, _warm_up(airflow))
         results = [stage.play(plan) for plan in _plans(options, servers)]
+        if results:
+            print(f"\n{markdown(results)}", flush=True)
         wasted = _calls_of_a_wrong_secret(airflow, options.listed) if options.listed else None
         search = _search(airflow, servers["postgresql"]) if options.secrets else None
     head = {"command": " ".join(["python -m tests.torture.airflow", *(argv or sys.argv[1:])])}
@@ -70,8 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         secrets=search and search.to_dict(),
     )
     (KEPT / "result.json").write_text(json.dumps(found, indent=1, ensure_ascii=False))
-    if results:
-        print(f"\n{markdown(results)}")
     if wasted is not None:
         print(f"A wrong secret and {options.listed} images: {wasted} calls\n")
     if search:
@@ -159,7 +163,7 @@ def _calls_of_a_wrong_secret(airflow: Installation, listed: int) -> int:
     """How often the service is called by a task whose secret is wrong and whose prefix holds that many."""
     account = airflow.account("ledger_default") | {"password": "another-secret"}
     airflow.connect(wrong_secret=account)
-    pictures = {f"{number:05}.png": stub_picture(number) for number in range(listed)}
+    pictures = {f"{number:05}.png": stub_picture(NEVER_ASKED + number) for number in range(listed)}
     images = airflow.put("wrong-secret", pictures)
     before = len(airflow.heard())
     run = airflow.trigger("stubborn", images=images, jdocr_conn_id="wrong_secret", max_in_flight=8)
