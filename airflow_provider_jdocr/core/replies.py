@@ -291,6 +291,8 @@ def _text(value: Any) -> str:
 
 # ── bytes to objects ──
 
+_MOST_CONTAINERS = 50_000
+"""Lists and objects of one reply; an invoice of a hundred lines has a few hundred."""
 _DEEPEST = 64
 _LONGEST_INTEGER = 30
 
@@ -314,6 +316,9 @@ def _repaired(body: bytes) -> str:
 
 def _parsed(text: str) -> Any:
     """JSON that a database can store again; ``ValueError`` for everything else, nesting bombs included."""
+    if sum(map(text.count, "[{")) > _MOST_CONTAINERS:
+        # In memory each is a hundred times as large as its bracket.
+        raise ValueError("too many lists and objects")
     try:
         value = json.loads(text, parse_int=_whole, parse_float=_real, parse_constant=_nothing)
     except RecursionError:

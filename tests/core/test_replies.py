@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,7 @@ BOMBS: dict[str, bytes] = {
     "error list": b'{"error":[1],"code":[],"charge":{},"result":[[]]}',
     "error empty": b'{"error":{}}',
     "error text": b'{"error":"Not Found","status":404}',
+    "many lists": b'{"code":"10020","charge":true,"result":[' + b"[[[]]]," * 500_000 + b"0]}",
     "long": b'{"code":"10020","msg":"' + b"x" * 3_000_000 + b'"}',
 }
 
@@ -235,6 +237,16 @@ def test_hostile_bytes_get_a_verdict_in_a_blink(name: str) -> None:
         assert reading.verdict is not Verdict.SUCCESS
         assert "\0" not in reading.message
         assert len(reading.message.encode()) < 2_000
+
+
+def test_a_reply_of_a_million_lists_takes_no_more_memory_than_a_long_one() -> None:
+    tracemalloc.start()
+    try:
+        read_reply(OCR, 200, BOMBS["many lists"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 2**20
 
 
 WORDS = (
