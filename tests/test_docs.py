@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jdocr.core.account import EXTRAS, Account
+from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import Verdict
+from airflow_provider_jdocr.core.findings import CHECKS
 from tests import docs_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +85,20 @@ def test_every_link_inside_the_project_leads_somewhere(path: Path) -> None:
         document = (path.parent / name).resolve() if name else path
         assert document.exists(), target
         assert not anchor or anchor in anchors(document), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_source_that_is_cited_is_given_and_every_one_given_is_cited(path: Path) -> None:
+    cited = set(re.findall(r"\[\^([\w-]+)\](?!:)", text(path)))
+    assert cited == set(re.findall(r"^\[\^([\w-]+)\]:", text(path), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("comparison*.md")), ids=lambda path: path.name)
+def test_a_comparison_claims_no_check_that_there_is_not(path: Path) -> None:
+    ours = {row.split("|")[2] for row in text(path).splitlines() if row.startswith("|")}
+    named = {code for cell in ours for code in re.findall(r"`([A-Z_]{6,})`", cell)}
+    assert named
+    assert named <= {*CHECKS, *LOADING_FINDINGS}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
