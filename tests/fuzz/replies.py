@@ -80,6 +80,8 @@ _WORDS_OF_CHARGE: tuple[Any, ...] = (
 )
 # How many bytes of rows one byte of a reply may give rise to, beside a constant.
 _MOST_ROWS_PER_BYTE, _ROWS_OF_NOTHING = 80, 100_000
+_MOST_BRACKETS = 50_000
+"""What Python's own reader makes of more would be counted as the product's memory."""
 
 Given = tuple[str, int, bytes]
 """Endpoint, HTTP status, body."""
@@ -178,6 +180,8 @@ def check_reading(reading: Reading, status: int, body: bytes) -> None:
 
 def _charge_said_plainly(body: bytes) -> bool | None:
     """What the outermost object says by JSON's own true or false; by Python's own reader, with its limits."""
+    if sum(map(body.count, (b"[", b"{"))) > _MOST_BRACKETS:
+        return None
     try:
         value = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
