@@ -195,13 +195,9 @@ def _matching(given: Mapping[str, Any] | None, hook: JdOcrHook) -> Matching:
 
 
 def _texts(given: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    """What was given under these names and no other. A template that was left empty is no bound."""
-    if not isinstance(given or {}, Mapping) or not set(given or {}) <= set(names):
-        raise ConfigurationError(
-            f"matching: a mapping with some of the keys {', '.join(names)} is wanted. Correct it.",
-            field="matching",
-        )
-    return {name: value for name, value in (given or {}).items() if value not in (None, "", "None", [], ())}
+    """What was given under these names. A template that was left empty is no bound."""
+    texts = arguments.keys("matching", given, names)
+    return {name: value for name, value in texts.items() if value not in (*arguments.EMPTY, [], ())}
 
 
 def _groups(given: object) -> tuple[str, ...]:
@@ -210,7 +206,9 @@ def _groups(given: object) -> tuple[str, ...]:
         return tuple(name.strip() for name in given.split(",") if name.strip())
     if isinstance(given, Sequence):
         return tuple(map(str, given))
-    raise ConfigurationError("group_by: names are wanted, as a list. Correct it.", field="group_by")
+    raise ConfigurationError(
+        f"group_by: names are wanted, as a list; got {arguments.shown(given)}. Correct it.", field="group_by"
+    )
 
 
 def _day(name: str, given: str | None, now: float, timezone: str) -> date | None:

@@ -336,17 +336,13 @@ def _today() -> date:
 
 
 def _budget(value: object) -> Budget:
-    given = asdict(value) if isinstance(value, Budget) else value or {}
     names = ("max_calls", "keep_remaining")
-    if not isinstance(given, Mapping) or not set(given) <= set(names):
-        raise ConfigurationError(
-            f"budget: a mapping with the keys {' and '.join(names)} is wanted. Correct it.", field="budget"
-        )
+    given = arguments.keys("budget", asdict(value) if isinstance(value, Budget) else value, names)
     # A template that was left empty is no bound.
     return Budget(
         **{
             key: arguments.whole(f"budget {key}", given[key])
             for key in names
-            if given.get(key) not in (None, "", "None")
+            if given.get(key) not in arguments.EMPTY
         }
     )

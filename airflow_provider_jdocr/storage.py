@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
@@ -148,7 +149,7 @@ class S3Storage:
         bucket, key_prefix = _bucket_and_key(prefix)
         more: dict[str, str] = {"StartAfter": _bucket_and_key(after)[1]} if after else {}
         while True:
-            with _s3_errors(prefix):
+            with _s3_errors(prefix, self._client):
                 page = self._client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, **more)
                 found = [(f"s3://{bucket}/{one['Key']}", one) for one in page.get("Contents", ())]
                 next_page = (
@@ -168,17 +169,17 @@ class S3Storage:
     def stat(self, uri: str) -> Source | Missing:
         bucket, key = _bucket_and_key(uri)
         try:
-            with _s3_errors(uri):
+            with _s3_errors(uri, self._client):
                 found = self._client.head_object(Bucket=bucket, Key=key)
         except _NoSuchKeyError:
-            with _s3_errors(uri):
+            with _s3_errors(uri, self._client):
                 self._require_bucket(bucket)
             return Missing(uri, "MISSING", "no such object in the bucket")
         return _s3_source(uri, found.get("ContentLength"), found)
 
     def read(self, uri: str) -> bytes:
         bucket, key = _bucket_and_key(uri)
-        with _s3_errors(uri):
+        with _s3_errors(uri, self._client):
             body: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
 
@@ -444,7 +445,7 @@ def _file_system_source(uri: str, info: Mapping[str, Any]) -> Source:
 
 
 @contextmanager
-def _s3_errors(uri: str) -> Iterator[None]:
+def _s3_errors(uri: str, client: Any) -> Iterator[None]:
     """Botocore's errors in our terms: what only a person can put right is a configuration error."""
     try:
         yield
@@ -460,9 +461,21 @@ def _s3_errors(uri: str) -> Iterator[None]:
     except (NoCredentialsError, ParamValidationError) as error:
         raise ConfigurationError(_s3_refusal(uri, str(error))) from error
     except BotoCoreError as error:
-        raise StorageError(f"{uri}: {type(error).__name__} while talking to S3", uri=uri) from error
+        raise StorageError(
+            f"{uri}: {type(error).__name__} while talking to S3{_at(client)}. Check endpoint_url of the "
+            "connection in storage_conn_id, the network and the proxy.",
+            uri=uri,
+        ) from error
     except Exception as error:  # what botocore makes of an answer that is not S3's
-        raise StorageError(f"{uri}: S3's answer makes no sense ({type(error).__name__})", uri=uri) from error
+        raise StorageError(
+            f"{uri}: S3's answer{_at(client)} makes no sense ({type(error).__name__})", uri=uri
+        ) from error
+
+
+def _at(client: Any) -> str:
+    """Where the client asks, without a user and password that somebody wrote into the address."""
+    url = urlsplit(str(getattr(getattr(client, "meta", None), "endpoint_url", "")))
+    return f" at {url.scheme}://{url.netloc.rpartition('@')[2]}" if url.netloc else ""
 
 
 def _s3_code(error: ClientError) -> str:

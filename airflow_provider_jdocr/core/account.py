@@ -3,8 +3,8 @@
 Login and password are the key and the secret; an empty host means JD itself. The extras are a closed set and
 an unknown one is an error. Blank extras count as not given, because a form sends every field it shows.
 
-An error names the connection, the field, the rule and the way out. It never repeats a value: whoever pastes a
-secret into the wrong field must not find it in a log.
+An error names the connection, the field, the rule and the way out. Of values it repeats numbers, times and
+misspelt names alone: whoever pastes a secret into the wrong field must not find it in a log.
 """
 
 import hashlib
@@ -12,18 +12,19 @@ import ipaddress
 import math
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import time
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_args
 from urllib.parse import SplitResult, urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, AuthScheme, BodyEncoding, Endpoint
 from airflow_provider_jdocr.core.errors import ConfigurationError
-from airflow_provider_jdocr.core.prices import price_of
+from airflow_provider_jdocr.core.prices import PACKS, price_of
 
 DEFAULT_ENDPOINT = "ocr_invoice"
 # JD documents neither for these hosts; its known verifiers read both from the credential scope.
@@ -160,8 +161,11 @@ class _Fields:
         self.name = name
         self.extra = extra
 
-    def error(self, where: str, rule: str) -> ConfigurationError:
-        return ConfigurationError(f"Connection {self.name!r}, {where}: {rule}", field=where.split()[-1])
+    def error(
+        self, where: str, rule: str, value: object = None, near: Iterable[str] = ()
+    ) -> ConfigurationError:
+        message = f"Connection {self.name!r}, {where}: {rule}{_repeated(value, near)}"
+        return ConfigurationError(message, field=where.split()[-1])
 
     def refuse_unknown(self) -> None:
         unknown = sorted(str(key) for key in self.extra if key not in EXTRAS)
@@ -193,7 +197,10 @@ class _Fields:
         value = self.text(key, default)
         if value not in allowed:
             raise self.error(
-                f"extra {key}", f"must be one of {', '.join(allowed)}. Leave it out for {default}."
+                f"extra {key}",
+                f"must be one of {', '.join(allowed)}. Leave it out for {default}.",
+                value,
+                allowed,
             )
         return value
 
@@ -217,6 +224,7 @@ class _Fields:
                 f"extra {key}",
                 f"must be a number of {unit} from {least:g} to {most:g}. "
                 f"Correct it or leave it out for {default:g}.",
+                value,
             )
         return number
 
@@ -232,6 +240,7 @@ class _Fields:
             raise self.error(
                 f"extra {key}",
                 f"must be a whole number from 1 to {MOST_CALLS_A_DAY}. Leave it out when there is no limit.",
+                value,
             )
         return int(number)
 
@@ -240,7 +249,7 @@ class _Fields:
         try:
             return None if value is None else price_of(value)
         except ValueError as error:
-            raise self.error(f"extra {key}", f"{error}. Correct it or leave it out.") from None
+            raise self.error(f"extra {key}", f"{error}. Correct it or leave it out.", value, PACKS) from None
 
     def clock_time(self, key: str, default: time) -> time:
         value = self.value(key)
@@ -249,7 +258,7 @@ class _Fields:
         if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", value, re.ASCII):
             return time.fromisoformat(value)
         raise self.error(
-            f"extra {key}", "must be a time of day as HH:MM or HH:MM:SS, such as 00:00. Correct it."
+            f"extra {key}", "must be a time of day as HH:MM or HH:MM:SS, such as 00:00. Correct it.", value
         )
 
     def timezone(self, key: str, default: str) -> str:
@@ -262,8 +271,24 @@ class _Fields:
                 f"extra {key}",
                 f"must be a time zone that this machine knows, such as Asia/Shanghai. "
                 f"Leave it out for {default}.",
+                value,
+                available_timezones(),
             ) from None
         return value
+
+
+_NUMBER_OR_TIME = re.compile(r"[0-9 +.:eE-]{1,12}|True|False")
+
+
+def _repeated(value: object, near: Iterable[str]) -> str:
+    """The value, where it is a number, a time or nearly one of these names. Nothing else is repeated: it may
+    be a secret in the wrong place.
+    """
+    text = value if isinstance(value, str) else repr(value)
+    # A name with a secret glued to it is none of nearly the same length.
+    names = (name.lower() for name in near if abs(len(name) - len(text)) <= 3)
+    told = _NUMBER_OR_TIME.fullmatch(text) or get_close_matches(text.lower(), names, n=1, cutoff=0.8)
+    return f" It is {value!r}." if told else ""
 
 
 def _as_number(value: object) -> float | None:

@@ -1,4 +1,6 @@
-"""A connection is wrong before the first call or not at all; what is wrong is named without its value."""
+"""A connection is wrong before the first call or not at all; what is wrong is named, and a value
+that may be a secret is not repeated.
+"""
 
 import dataclasses
 import hashlib
@@ -112,14 +114,37 @@ def test_a_blank_extra_is_not_given() -> None:
         ("price_per_call", True),
     ],
 )
-def test_an_extra_that_cannot_work_is_named_with_the_way_out_and_without_its_value(
-    name: str, value: Any
-) -> None:
+def test_an_extra_that_cannot_work_is_named_with_the_way_out(name: str, value: Any) -> None:
     message = _refused(**{name: value})
     assert f"extra {name}: " in message
     assert any(way in message for way in ("Correct it", "Leave it out", "Paste it"))
-    if isinstance(value, str) and len(value) > 3:
-        assert value not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("endpoint", "ocr_invoce"),
+        ("body_encoding", "BASE64"),
+        ("qps", 0),
+        ("qps", True),
+        ("daily_limit", "2.5"),
+        ("reset_time", "7:00"),
+        ("reset_timezone", "Asia/Shangai"),
+        ("price_per_call", "10K"),
+        ("read_timeout_seconds", 601),
+    ],
+)
+def test_a_number_a_time_and_a_misspelt_name_are_repeated(name: str, value: Any) -> None:
+    assert _refused(**{name: value}).endswith(f" It is {value!r}.")
+
+
+ANY_WORD = {"region", "service", "security_token", "ledger_conn_id"}
+
+
+@pytest.mark.parametrize("name", sorted(EXTRAS - ANY_WORD))
+@pytest.mark.parametrize("value", ["CANARY7f3e", "ocr_invoiceCANARY7f3e", "CANARYAsia/Shanghai", ["CANARY"]])
+def test_nothing_else_of_an_extra_is_repeated(name: str, value: Any) -> None:
+    assert "CANARY" not in _refused(**{name: value})
 
 
 def test_an_unknown_extra_is_an_error_that_names_it_and_those_there_are() -> None:

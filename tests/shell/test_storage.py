@@ -393,6 +393,19 @@ def test_a_listing_that_makes_no_sense_is_a_storage_error_and_has_an_end(answer:
         list(S3Storage(_OddS3(answer)).list("s3://b/", None, None))
 
 
+@pytest.mark.parametrize("user", ["", "canary:canary@"])
+def test_a_store_that_is_away_is_named_by_its_address_and_without_a_password(
+    user: str, connect: Connect
+) -> None:
+    once = {"retries": {"max_attempts": 1}}
+    extra = {"endpoint_url": f"http://{user}127.0.0.1:9", "region_name": "us-east-1", "config_kwargs": once}
+    connect("aws_away", conn_type="aws", login="x", password="y", extra=extra)
+    with pytest.raises(StorageError) as caught:
+        list(open_storage("s3://scans/in/", "aws_away").list("s3://scans/in/", None, None))
+    assert "while talking to S3 at http://127.0.0.1:9. Check endpoint_url" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("token", ["", "Canary+Token/for=this&test"])
 def test_a_debug_log_tells_of_each_request_and_nothing_that_it_was_signed_with(
     token: str, s3: Any, connect: Connect, caplog: pytest.LogCaptureFixture, s3_server: str
