@@ -1,7 +1,8 @@
 """The tables of the documents, made from the code: `python -m tests.docs_tables --write` writes them.
 
 A document marks the place of a table with a pair of comments, `<!-- table: NAME -->` and
-`<!-- end of table -->`; a test holds what stands between them against what the code gives now.
+`<!-- end of table -->`; a test holds what stands between them against what the code gives now. A page in
+Chinese has the tables of `CHINESE`, and all others as they are.
 """
 
 import json
@@ -25,6 +26,7 @@ from airflow_provider_jdocr.core.prices import PACKS, price_of
 from airflow_provider_jdocr.core.pruning import KINDS
 from airflow_provider_jdocr.server.contracts import DESCRIPTIONS
 from tests.benchmarks import tables as benchmarks
+from tests.docs_chinese import FINDINGS, chinese
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MARKED = re.compile(r"(<!-- table: ([a-z_]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -117,6 +119,26 @@ def loading_findings() -> str:
     return table(("code", "severity", "meaning"), rows)
 
 
+def chinese_codes(layer: str) -> str:
+    rows = (
+        (
+            f"`{code.code}`",
+            chinese(code.meaning),
+            f"`{code.verdict}`",
+            "可能" if code.chargeable else "从不",
+            chinese(code.advice),
+        )
+        for code in CODES.values()
+        if code.layer == layer
+    )
+    return table(("代码", "含义", "判定", "扣费", "怎么办"), rows)
+
+
+def chinese_findings(severities: Mapping[str, object]) -> str:
+    rows = ((f"`{code}`", f"`{severity}`", FINDINGS[code]) for code, severity in severities.items())
+    return table(("代码", "程度", "含义"), rows)
+
+
 def packs() -> str:
     """The same for readers of English and of Chinese."""
     rows = (
@@ -155,6 +177,15 @@ def tried_out() -> list[dict[str, Any]]:
 def bad_input() -> str:
     return "\n".join(
         f"**{row['what']}**: {row['calls']} calls, {row['charged']} charged, the task {row['ending']}\n"
+        + ("\n```text\n" + "\n".join(row["says"]) + "\n```\n" if row["says"] else "")
+        for row in tried_out()
+    )
+
+
+def chinese_bad_input() -> str:
+    return "\n".join(
+        f"**{chinese(row['what'])}**：调用 {row['calls']} 次，扣费 {row['charged']} 次，"
+        f"任务{chinese(row['ending'])}\n"
         + ("\n```text\n" + "\n".join(row["says"]) + "\n```\n" if row["says"] else "")
         for row in tried_out()
     )
@@ -232,16 +263,28 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 
 
-def filled_in(text: str) -> str:
+CHINESE: Mapping[str, Callable[[], str]] = {
+    "bad_input": chinese_bad_input,
+    "checks": lambda: chinese_findings({code: rule.severity for code, rule in CHECKS.items()}),
+    "loading_findings": lambda: chinese_findings(
+        {code: each for code, (each, _) in LOADING_FINDINGS.items()}
+    ),
+    **{f"{layer}_codes": partial(chinese_codes, layer) for layer in LAYERS},
+}
+
+
+def filled_in(path: Path) -> str:
     """A document with its tables as the code gives them now."""
-    return MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", text)
+    tables = {**TABLES, **CHINESE} if path.name.endswith(".zh-CN.md") else TABLES
+    text = path.read_text(encoding="utf-8")
+    return MARKED.sub(lambda found: f"{found[1]}{tables[found[2]]()}{found[3]}", text)
 
 
 def main() -> None:
     if sys.argv[1:] != ["--write"]:
         raise SystemExit("usage: python -m tests.docs_tables --write")
     for path in sorted(DOCS.glob("*.md")):
-        path.write_text(filled_in(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(filled_in(path), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import pytest
 from airflow_provider_jdocr.core.account import EXTRAS, Account
 from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
-from airflow_provider_jdocr.core.errors import Verdict
+from airflow_provider_jdocr.core.errors import CODES, Code, Verdict
 from airflow_provider_jdocr.core.findings import CHECKS
-from tests import docs_tables
+from tests import docs_chinese, docs_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -39,12 +39,23 @@ def rows_of_table(document: str, head: str) -> list[list[str]]:
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_the_tables_are_what_the_code_gives(path: Path) -> None:
     """When this fails: make format."""
-    assert docs_tables.filled_in(text(path)) == text(path)
+    assert docs_tables.filled_in(path) == text(path)
 
 
 def test_every_table_has_its_place_in_the_documents() -> None:
     marked = {name for path in DOCUMENTS for _, name, _ in docs_tables.MARKED.findall(text(path))}
     assert marked == set(docs_tables.TABLES)
+
+
+def test_every_finding_has_its_chinese() -> None:
+    """When this fails: a line in tests/docs_chinese.py."""
+    assert set(docs_chinese.FINDINGS) == {*CHECKS, *LOADING_FINDINGS}
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=lambda code: f"{code.layer}-{code.code}")
+def test_every_code_has_its_chinese(code: Code) -> None:
+    assert docs_chinese.chinese(code.meaning)
+    assert bool(docs_chinese.chinese(code.advice)) == bool(code.advice)
 
 
 def test_no_bad_input_costs_more_than_one_call() -> None:
