@@ -120,7 +120,7 @@ def validate_images(images: object) -> None:
             _uri(uri)
     else:
         raise ConfigurationError(
-            f"images: {images!r:.100} is neither a prefix, a glob, a list of URIs nor a key range. Give one.",
+            f"images: a {type(images).__name__} is neither a prefix, a glob, a list of URIs nor a key range.",
             field="images",
         )
 
