@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,12 +33,14 @@ ROOT = Path(__file__).resolve().parents[2]
 DAGS = Path(__file__).parent / "dags"
 METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 EVERYTHING_LOGGED = {
+    "AIRFLOW__OPENLINEAGE__DISABLED": "False",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
     "AIRFLOW__LOGGING__NAMESPACE_LEVELS": " ".join(
         f"{name}=DEBUG"
         for name in ("urllib3", "requests", "botocore", "boto3", "sqlalchemy.engine", "psycopg")
     ),
 }
+LINEAGE = "openlineage.jsonl"
 PATIENCE_SECONDS = 60.0
 """How long one answer of a server may take: the machine may be busy."""
 FINISHED = frozenset({"success", "failed", "upstream_failed", "skipped"})
@@ -248,11 +249,12 @@ def environment(home: Path, port: int) -> dict[str, str]:
 
 
 def _lineage(home: Path) -> dict[str, str]:
-    """Where OpenLineage is installed beside us, its events go to a file."""
-    if find_spec("openlineage") is None:
-        return {}
-    transport = {"type": "file", "log_file_path": str(home / "openlineage.jsonl"), "append": True}
-    return {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
+    """OpenLineage's events go to a file, if anybody wants them: each costs a task a process."""
+    transport = {"type": "file", "log_file_path": str(home / LINEAGE), "append": True}
+    return {
+        "AIRFLOW__OPENLINEAGE__DISABLED": "True",
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+    }
 
 
 @contextmanager

@@ -5,7 +5,7 @@ of all that it wrote.
 import pytest
 
 from tests.system.canaries import Search, everything_searched, spellings
-from tests.system.installation import Installation
+from tests.system.installation import LINEAGE, Installation
 from tests.system.leaks import SECRETS, SHORT, drive
 
 pytestmark = pytest.mark.system
@@ -15,6 +15,7 @@ def test_no_secret_leaves_whatever_fails_even_while_everything_is_logged(airflow
     drive(airflow, SHORT)
     search = everything_searched(airflow)
     assert len(search.signatures) > len(SHORT)
+    assert "COMPLETE" in (airflow.home / LINEAGE).read_text()
     assert not search.finds
 
 
