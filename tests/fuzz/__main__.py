@@ -145,7 +145,7 @@ def report(name: str, seed: int, tally: Tally) -> None:
         "different outcomes": len(tally.pairs),
         "slowest seconds (processor)": round(tally.slowest_seconds, 3),
         "slowest": tally.slowest,
-        "memory grown by at most MB": round(tally.grown_megabytes),
+        "memory of one input at most MB": round(tally.grown_megabytes),
         "by": tally.largest,
         "peak MB": round(tally.peak_megabytes),
         "processor seconds": round(tally.cpu_seconds, 1),

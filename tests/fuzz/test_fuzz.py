@@ -6,7 +6,6 @@ The full size is `make fuzz`. Here the seeds are fixed, so that a failure is one
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import threading
 import warnings
@@ -22,7 +21,7 @@ import sqlalchemy as sa
 from tests import databases
 from tests.fuzz import mutate
 from tests.fuzz.__main__ import TARGETS, in_pieces, opened
-from tests.fuzz.run import Breach, Outcome, Tally, Target, TooSlow, fuzz, kept, peak_megabytes, replay, shown
+from tests.fuzz.run import Breach, Outcome, Tally, Target, TooSlow, fuzz, kept, replay, shown
 from tests.fuzz.uris import matches
 
 COUNTS = {
@@ -126,11 +125,14 @@ def test_an_input_that_takes_too_long_is_cut_off_even_where_every_exception_is_c
 
 
 def test_an_input_that_takes_too_much_memory_is_found() -> None:
-    # What this process needed once for other tests does not count.
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    unused = int(peak_megabytes() * 2**20) - pages * resource.getpagesize()
-    tally = _fuzzed(lambda given: len(bytearray(unused + 200_000_000 if given == 1 else 1)), count=3)
+    tally = _fuzzed(lambda given: len(b"x" * (200_000_000 if given == 1 else 1)), count=3)
     assert any("memory" in failure.said for failure in tally.failures)
+
+
+def test_the_memory_that_it_took_to_make_an_input_is_not_held_against_it() -> None:
+    target = _Target(lambda _: None)
+    target.new = lambda rng, seeds: len(b"x" * 200_000_000)  # type: ignore[method-assign]
+    assert not fuzz(target, 3, "a seed").failures
 
 
 def test_the_same_seed_gives_the_same_inputs() -> None:
