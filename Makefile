@@ -47,7 +47,7 @@ bench: $(MAIN)/ready ## benchmarks beside what people write instead, rows in bui
 	$(MAIN)/bin/python -m tests.benchmarks $(BENCH)
 
 bench-airflow: $(MAIN)/ready ## those that need a whole Airflow; half an hour; BENCH=options
-	$(MAIN)/bin/python -m tests.benchmarks mapped $(BENCH)
+	$(MAIN)/bin/python -m tests.benchmarks mapped sensor $(BENCH)
 
 fuzz: $(MAIN)/ready ## a million hostile replies, 100 000 pictures, names, connections …; FUZZ="replies --count 1000 --seed 2"
 	$(MAIN)/bin/python -m tests.fuzz $(or $(FUZZ),all)

@@ -17,8 +17,8 @@ from tests.rate.report import progress
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "bench"
 PUBLISHED = ROOT / "docs" / "measured"
-HERE = ("grid", "rate", "cpu", "memory", "rerun", "loading", "imports", "kill")
-IN_AIRFLOW = ("mapped",)
+HERE = ("grid", "rate", "cpu", "memory", "rerun", "loading", "service", "imports", "kill")
+IN_AIRFLOW = ("mapped", "sensor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

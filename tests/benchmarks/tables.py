@@ -180,6 +180,57 @@ def mapped(found: Found) -> str:
     return markdown((*headings, "of ours", "pictures a second"), rows)
 
 
+def service(found: Found) -> str:
+    rows = [
+        (
+            row["case"],
+            f"{row['pictures_a_second']:.2f}",
+            f"{row['cpu_seconds_a_picture']:.2f} s",
+            percent(row["share_of_pictures_a_second"], 0),
+        )
+        for row in found.rows
+        if "pictures_a_second" in row
+    ]
+    headings = ("", "pictures a second", "CPU a picture", "of rapidocr as it comes")
+    share = found.the(case="service of the best raw one")
+    memory = found.the(case="memory of the service")
+    said = []
+    if share:
+        said.append(
+            f"The service reads {percent(share['share'], 0)} of the best raw one's pictures a second."
+        )
+    if memory and memory["growth_after_30_mb"] is not None:
+        curve = dict(memory["megabytes"])
+        shown = ", ".join(
+            f"{curve[count]:.0f} MB after {count}" for count in (10, 30, 100, 200, 300) if count in curve
+        )
+        said.append(f"Its memory: {shown}.")
+    return f"{markdown(headings, rows)}\n\n{' '.join(said)}"
+
+
+def sensor(found: Found) -> str:
+    pokes = [
+        (
+            row["database"],
+            row["statements"],
+            f"{row['ms']:.1f}",
+            f"{row['cpu_ms']:.1f}",
+            f"{row['least_ms']:.1f}",
+            f"{row['least_cpu_ms']:.1f}",
+        )
+        for row in found.having(case="poke")
+    ]
+    headings = ("a poke", "queries", "ms", "CPU ms", "a connection and SELECT 1: ms", "CPU ms")
+    said = [
+        f"{row['sensors']} deferred sensors in a triggerer, watched for {row['watched_seconds']:.0f} s: "
+        f"{row['triggerer_cpu_ms_a_minute']} ms of CPU a minute and {row['triggerer_mb']} MB with them, "
+        f"{row['triggerer_cpu_ms_a_minute_without']} ms and {row['triggerer_mb_without']} MB without; "
+        f"{row['calls']} calls."
+        for row in found.having(case="deferred")
+    ]
+    return "\n\n".join((markdown(headings, pokes), *said))
+
+
 TABLES: Mapping[str, Callable[[Found], str]] = {
     "grid": grid,
     "rate": rate,
@@ -188,6 +239,8 @@ TABLES: Mapping[str, Callable[[Found], str]] = {
     "memory": memory,
     "rerun": rerun,
     "loading": loading,
+    "service": service,
+    "sensor": sensor,
     "imports": imports,
     "kill": kill,
 }
