@@ -46,6 +46,7 @@ LINE = (
     "examining",
     "documents",
     "merging",
+    "tax_check",
     "tables",
     "warehouse",
     "loading",

@@ -20,7 +20,6 @@ from airflow_provider_jdocr.core.parsing import (
     Line,
     read_text,
     red_form,
-    taken_back,
 )
 from airflow_provider_jdocr.core.tax_ids import (
     LENGTHS,
@@ -48,8 +47,8 @@ def is_no_invoice(invoice: Invoice) -> bool:
 
 # ── kinds and shapes ──
 
-_COMMON_ELECTRONIC_CODES = frozenset({"144031539110", "131001570151", "133011501118", "111001571071"})
-_KIND_BY_ENDING: Mapping[str, InvoiceKind] = {
+COMMON_ELECTRONIC_CODES = frozenset({"144031539110", "131001570151", "133011501118", "111001571071"})
+KIND_BY_ENDING: Mapping[str, InvoiceKind] = {
     "04": InvoiceKind.COMMON_PAPER,
     "05": InvoiceKind.COMMON_PAPER,
     "06": InvoiceKind.ROLL,
@@ -58,15 +57,15 @@ _KIND_BY_ENDING: Mapping[str, InvoiceKind] = {
     "12": InvoiceKind.TOLL,
     "13": InvoiceKind.SPECIAL_ELECTRONIC,
 }
-_KIND_BY_EIGHTH: Mapping[str, InvoiceKind] = {
+KIND_BY_EIGHTH: Mapping[str, InvoiceKind] = {
     "1": InvoiceKind.SPECIAL_PAPER,
     "5": InvoiceKind.SPECIAL_PAPER,
     "3": InvoiceKind.COMMON_PAPER,
     "6": InvoiceKind.COMMON_PAPER,
 }
 SPECIAL = frozenset({InvoiceKind.SPECIAL_PAPER, InvoiceKind.SPECIAL_ELECTRONIC, InvoiceKind.DIGITAL_SPECIAL})
-_DIGITAL = frozenset({InvoiceKind.DIGITAL_SPECIAL, InvoiceKind.DIGITAL_COMMON})
-_WITHOUT_CHECK_CODE = frozenset({InvoiceKind.SPECIAL_PAPER, *_DIGITAL})
+DIGITAL = frozenset({InvoiceKind.DIGITAL_SPECIAL, InvoiceKind.DIGITAL_COMMON})
+_WITHOUT_CHECK_CODE = frozenset({InvoiceKind.SPECIAL_PAPER, *DIGITAL})
 
 
 def kind_of_code(code: str) -> InvoiceKind | None:
@@ -74,12 +73,12 @@ def kind_of_code(code: str) -> InvoiceKind | None:
     if not _digits(code, 10, 12):
         return None
     if len(code) == 10:
-        return _KIND_BY_EIGHTH.get(code[7])
-    if code in _COMMON_ELECTRONIC_CODES:
+        return KIND_BY_EIGHTH.get(code[7])
+    if code in COMMON_ELECTRONIC_CODES:
         return InvoiceKind.COMMON_ELECTRONIC
     if code.startswith("1") and code.endswith("110"):
         return InvoiceKind.BLOCKCHAIN
-    return _KIND_BY_ENDING.get(code[10:]) if code.startswith("0") else None
+    return KIND_BY_ENDING.get(code[10:]) if code.startswith("0") else None
 
 
 _PROVINCES = frozenset(map(str, (*range(11, 16), *range(21, 24), *range(31, 38), *range(41, 47))))
@@ -93,7 +92,7 @@ def _digits(text: str | None, *lengths: int) -> bool:
 
 
 def _is_digital(invoice: Invoice) -> bool:
-    said = invoice.kind in _DIGITAL and not _digits(invoice.number, 8)
+    said = invoice.kind in DIGITAL and not _digits(invoice.number, 8)
     whole = _digits(invoice.number, 20) or _split_number(invoice) is not None
     return said or whole or _is_number_in_code(invoice)
 
@@ -102,7 +101,7 @@ def _is_number_in_code(invoice: Invoice) -> bool:
     """How services fail on fully digital invoices: no number, and a piece of it returned as the code."""
     if invoice.number is not None or invoice.code is None:
         return False
-    return invoice.kind in _DIGITAL or kind_of_code(invoice.code) is None
+    return invoice.kind in DIGITAL or kind_of_code(invoice.code) is None
 
 
 def _split_number(invoice: Invoice) -> str | None:
@@ -167,7 +166,7 @@ def _kinds(invoice: Invoice, _: date) -> Iterator[Finding]:
     if said not in _NEITHER and flag is not None and flag != (said in SPECIAL):
         yield _conflict(invoice, "专票" if flag else "普票")
     if _is_digital(invoice):
-        if _digits(invoice.number, 20) and said not in (*_NEITHER, *_DIGITAL):
+        if _digits(invoice.number, 20) and said not in (*_NEITHER, *DIGITAL):
             message = "A 20-digit number is a fully digital invoice's."
             yield finding("KIND_DIFFERS", ("kind", "number"), message, found=said, expected="digital_*")
         return
@@ -367,7 +366,7 @@ def _signs(invoice: Invoice, _: date) -> Iterator[Finding]:
 
 
 def _red(invoice: Invoice) -> Iterator[Finding]:
-    original, remarks = taken_back(invoice.remarks or ""), invoice.remarks
+    original, remarks = invoice.takes_back, invoice.remarks
     message = f"It takes back {original}." if original else "All its amounts are negative."
     yield finding("RED_INVOICE", ("total",), message, found=invoice.total, expected=original)
     # Only one of the endpoints reads remarks.

@@ -67,20 +67,26 @@ LINE: tuple[str, ...] = tuple(each.name for each in fields(Line) if each.name !=
 FINDING: tuple[str, ...] = tuple(each.name for each in fields(Finding))
 
 CONFLICTING_DOCUMENT = "CONFLICTING_DOCUMENT"
+DUPLICATE_DOCUMENT = "DUPLICATE_DOCUMENT"
+ENDPOINTS_DISAGREE = "ENDPOINTS_DISAGREE"
 NO_INVOICE_KEY = "NO_INVOICE_KEY"
 PARSE_FAILED = "PARSE_FAILED"
 RECOGNITION_FAILED = "RECOGNITION_FAILED"
+TAKEN_BACK = "TAKEN_BACK"
 VALUE_NOT_STORABLE = "VALUE_NOT_STORABLE"
 VALUE_ROUNDED = "VALUE_ROUNDED"
 LOADING_FINDINGS: Mapping[str, tuple[Severity, str]] = MappingProxyType(
     {
         CONFLICTING_DOCUMENT: (Severity.ERROR, "two documents of one invoice disagree about it"),
+        DUPLICATE_DOCUMENT: (Severity.WARNING, "another file that was loaded before shows the same invoice"),
+        ENDPOINTS_DISAGREE: (Severity.ERROR, "two endpoints read two invoices from the same picture"),
         NO_INVOICE_KEY: (
             Severity.ERROR,
             "code and number are no key of an invoice, so there is no invoice row",
         ),
         PARSE_FAILED: (Severity.ERROR, "the answer is in the ledger, but cannot be read"),
         RECOGNITION_FAILED: (Severity.ERROR, "the service could not recognise the picture"),
+        TAKEN_BACK: (Severity.ERROR, "a red invoice that was loaded takes this one back"),
         VALUE_NOT_STORABLE: (Severity.ERROR, "a value that its column cannot hold; the column is empty"),
         VALUE_ROUNDED: (
             Severity.INFO,

@@ -1,21 +1,33 @@
-"""Several documents, one invoice: which values the invoice's row has, and which documents contradict it.
+"""Several documents, one invoice: which values the invoice's row has, what documents say of each other.
 
-One pure function over the rows of all documents with one business key. Its laws:
+Pure functions over rows of documents. The laws of `merge`, over all documents with one business key:
 
 - the invoice is as its *source* says, the document that made the row, else the one loaded first;
 - a document agrees when no key fact that both have differs; it may fill what is empty, and nothing else;
 - a document that disagrees changes nothing: it, the source and the invoice go to review, each saying why;
+- a document from another file than the source is named as a duplicate; it says nothing against the invoice;
+- an invoice that a red one takes back goes to review with all its documents;
 - what a person reviewed is left as it is; documents that come later are only held against it;
 - the same documents give the same invoice, however often they are loaded.
+
+`compared` is about one picture that two endpoints read: where they read two invoices, both documents say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any
 
-from airflow_provider_jdocr.core.documents import CONFLICTING_DOCUMENT, HEADER, finding
+from airflow_provider_jdocr.core.documents import (
+    CONFLICTING_DOCUMENT,
+    DUPLICATE_DOCUMENT,
+    ENDPOINTS_DISAGREE,
+    HEADER,
+    TAKEN_BACK,
+    finding,
+)
 from airflow_provider_jdocr.core.findings import Finding
 
 Row = Mapping[str, Any]
@@ -31,79 +43,122 @@ KEY_FACTS: tuple[str, ...] = (
 )
 """What two readings of one invoice must agree on. Names differ by a bracket or a blank and prove nothing."""
 
+BY_INVOICE = frozenset({CONFLICTING_DOCUMENT, DUPLICATE_DOCUMENT, TAKEN_BACK})
+BY_PICTURE = frozenset({ENDPOINTS_DISAGREE})
+"""The findings that a document owes to others: to those of the same invoice, to those of the same picture."""
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """``invoice`` is the row to have (None: leave it alone); ``conflicts`` are complete for ``judged``."""
+    """``invoice`` is the row to have (None: leave it alone); ``findings`` are complete for ``judged``."""
 
     invoice: dict[str, Any] | None
-    conflicts: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
+    findings: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     judged: frozenset[str] = frozenset()
 
 
-def merge(key: str, documents: Sequence[Row], booked: Row | None, fresh: frozenset[str]) -> Merged:
-    """One invoice from its documents. ``booked`` is its row so far, ``fresh`` are the documents read anew."""
+def merge(
+    key: str,
+    documents: Sequence[Row],
+    booked: Row | None,
+    fresh: frozenset[str],
+    *,
+    taken_back_by: Iterable[str] = (),
+    doubted: frozenset[str] = frozenset(),
+) -> Merged:
+    """One invoice from its documents. ``booked`` is its row so far, ``fresh`` are the documents read anew.
+
+    ``taken_back_by``: the keys of red invoices that name this one; ``doubted``: documents whose picture
+    another endpoint read otherwise.
+    """
     ordered = sorted(
         documents, key=lambda row: (row["first_loaded_at"], row["answered_at"], row["document_id"])
     )
+    taken_back = tuple(_taken_back(red) for red in sorted(set(taken_back_by) - {key}))
     if booked is not None and booked["reviewed_at"] is not None:
-        return _held_against(booked, [row for row in ordered if row["document_id"] in fresh])
+        return _held_against(booked, ordered, fresh, taken_back)
     source = next(
         (row for row in ordered if booked and row["document_id"] == booked["document_id"]), ordered[0]
     )
-    return _merged(key, source, [row for row in ordered if row is not source])
+    return _merged(key, source, [row for row in ordered if row is not source], taken_back, doubted)
 
 
-def _merged(key: str, source: Row, others: Sequence[Row]) -> Merged:
+def _merged(
+    key: str, source: Row, others: Sequence[Row], taken_back: tuple[Finding, ...], doubted: frozenset[str]
+) -> Merged:
     header = {name: source[name] for name in HEADER}
-    conflicts: dict[str, list[Finding]] = {}
-    doubtful = _doubtful(source)
+    said = {row["document_id"]: list(taken_back) for row in (source, *others)}
+    doubtful = _doubtful(source, doubted) or bool(taken_back)
     lines = source["document_id"] if source["line_count"] else None
     for other in others:
+        if other["sha256"] != source["sha256"]:
+            said[other["document_id"]].append(_duplicate(source))
         if differing := disagreement(header, other):
-            conflicts.setdefault(other["document_id"], []).append(_conflict(other, header, source, differing))
-            conflicts.setdefault(source["document_id"], []).append(_conflict(header, other, other, differing))
+            said[other["document_id"]].append(_conflict(other, header, source, differing))
+            said[source["document_id"]].append(_conflict(header, other, other, differing))
+            doubtful = True
             continue
         filled = {name: other[name] for name in HEADER if header[name] is None and other[name] is not None}
         header |= filled
         if lines is None and other["line_count"]:
             lines, filled = other["document_id"], {**filled, "lines": True}
-        doubtful = doubtful or bool(filled and _doubtful(other))
+        doubtful = doubtful or bool(filled and _doubtful(other, doubted))
     invoice = {
         "invoice_key": key,
         **header,
         "document_id": source["document_id"],
         "lines_document_id": lines,
-        "review_status": "review" if doubtful or conflicts else "clear",
+        "review_status": "review" if doubtful else "clear",
     }
-    judged = frozenset(row["document_id"] for row in (source, *others))
-    return Merged(invoice, {name: tuple(each) for name, each in conflicts.items()}, judged)
+    return Merged(invoice, {name: tuple(each) for name, each in said.items() if each}, frozenset(said))
 
 
-def _held_against(booked: Row, documents: Sequence[Row]) -> Merged:
+def _held_against(
+    booked: Row, ordered: Sequence[Row], fresh: frozenset[str], taken_back: tuple[Finding, ...]
+) -> Merged:
     """The source may differ from what a person made of it; a rejected invoice is no measure of others."""
-    measured = [row for row in documents if row["document_id"] != booked["document_id"]]
-    conflicts = {}
-    for row in measured:
+    judged = [row for row in ordered if row["document_id"] in fresh or taken_back]
+    said: dict[str, list[Finding]] = {row["document_id"]: list(taken_back) for row in judged}
+    source = next((row for row in ordered if row["document_id"] == booked["document_id"]), None)
+    for row in judged:
+        if row["document_id"] == booked["document_id"]:
+            continue
+        if source is not None and row["sha256"] != source["sha256"]:
+            said[row["document_id"]].append(_duplicate(source))
         differing = disagreement(booked, row)
         if differing and booked["review_status"] != "rejected":
-            conflicts[row["document_id"]] = (_conflict(row, booked, booked, differing),)
-    return Merged(None, conflicts, frozenset(row["document_id"] for row in documents))
+            said[row["document_id"]].append(_conflict(row, booked, booked, differing))
+    return Merged(None, {name: tuple(each) for name, each in said.items() if each}, frozenset(said))
 
 
 def disagreement(one: Row, other: Row) -> tuple[str, ...]:
     """The key facts that both have and that differ."""
+    return _differing(KEY_FACTS, one, other)
+
+
+def _differing(names: Iterable[str], one: Row, other: Row) -> tuple[str, ...]:
     return tuple(
         name
-        for name in KEY_FACTS
+        for name in names
         if one[name] is not None and other[name] is not None and one[name] != other[name]
     )
 
 
-def _doubtful(document: Row) -> bool:
+def compared(documents: Iterable[Row]) -> dict[str, tuple[Finding, ...]]:
+    """What documents of one picture say of each other; those of one invoice are the business of `merge`."""
+    said: dict[str, list[Finding]] = {}
+    for one, other in permutations(documents, 2):
+        if one["endpoint"] == other["endpoint"] or one["invoice_key"] == other["invoice_key"] is not None:
+            continue
+        if names := _differing(("code", "number", *KEY_FACTS), one, other):
+            said.setdefault(one["document_id"], []).append(_other_endpoint(one, other, names))
+    return {name: tuple(each) for name, each in said.items()}
+
+
+def _doubtful(document: Row, doubted: frozenset[str]) -> bool:
     if document["reviewed_at"] is not None:
         return bool(document["review_status"] == "rejected")
-    return bool(document["doubtful"])
+    return bool(document["doubtful"]) or document["document_id"] in doubted
 
 
 def _conflict(row: Row, expected: Row, other: Row, names: tuple[str, ...]) -> Finding:
@@ -113,4 +168,24 @@ def _conflict(row: Row, expected: Row, other: Row, names: tuple[str, ...]) -> Fi
         names,
         found="; ".join(f"{name}={row[name]}" for name in names),
         expected="; ".join(f"{name}={expected[name]}" for name in names),
+    )
+
+
+def _duplicate(source: Row) -> Finding:
+    message = f"document {source['document_id']} shows the same invoice, from another file"
+    return finding(DUPLICATE_DOCUMENT, message, ("invoice_key",), expected=source["document_id"])
+
+
+def _taken_back(red: str) -> Finding:
+    message = f"the red invoice {red} takes this one back"
+    return finding(TAKEN_BACK, message, ("total",), expected=red)
+
+
+def _other_endpoint(row: Row, other: Row, names: tuple[str, ...]) -> Finding:
+    return finding(
+        ENDPOINTS_DISAGREE,
+        f"{other['endpoint']} read the same picture otherwise",
+        names,
+        found="; ".join(f"{name}={row[name]}" for name in names),
+        expected="; ".join(f"{name}={other[name]}" for name in names),
     )

@@ -22,7 +22,7 @@ from airflow_provider_jdocr.core.endpoints import Endpoint
 from airflow_provider_jdocr.core.numerals import decimal_of, money, plain, rate
 from airflow_provider_jdocr.core.replies import business_result
 
-PARSER_VERSION: int = 1
+PARSER_VERSION: int = 2
 """Raised whenever the same reply is read differently, so that stored replies are read again."""
 
 
@@ -107,6 +107,8 @@ class Invoice:
     reviewer: str | None = None
     drawer: str | None = None
     stamp: bool | None = None
+    takes_back: str | None = None
+    """The key of the invoice that this red one cancels, where its remarks name it."""
     lines: tuple[Line, ...] = ()
     evidence: Mapping[str, FieldEvidence] = field(default_factory=dict)
     """By canonical field name, and by the service's own key for what has no column."""
@@ -121,6 +123,8 @@ def parse(endpoint: Endpoint, body: bytes) -> Invoice:
     evidence = _evidence(answer)
     values = {name: read_text(name, printed.text) for name, printed in evidence.items()}
     lines, line_problems = _lines(answer.rows)
+    if (values.get("total") or values.get("amount") or 0) < 0:
+        values["takes_back"] = taken_back(values.get("remarks") or "")
     consumed = {printed.key for printed in evidence.values()}
     left_over = {key: printed for key, printed in answer.printed.items() if key not in consumed}
     return Invoice(

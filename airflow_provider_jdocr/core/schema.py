@@ -189,19 +189,6 @@ def ddl(dialect: engines.Dialect, since: int | None = None) -> str:
     return "".join(f"{statement};\n" for statement in statements)
 
 
-class _AddColumn(ExecutableDDLElement):
-    """``ALTER TABLE … ADD COLUMN``."""
-
-    def __init__(self, column: sa.Column[Any]) -> None:
-        self.column = column
-
-
-@compiles(_AddColumn)
-def _add_column(element: _AddColumn, compiler: Any, **_: Any) -> str:
-    table = compiler.preparer.format_table(element.column.table)
-    return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(element.column)}"
-
-
 class _CreateView(ExecutableDDLElement):
     """``CREATE VIEW …`` of one of `views`, which all came with version 2."""
 
@@ -224,7 +211,7 @@ def _additions(since: int) -> Iterator[ExecutableDDLElement]:
         if new:
             yield CreateTable(table)
         else:
-            yield from (_AddColumn(column) for column in table.columns if _since(column) > since)
+            yield from (engines.AddColumn(column) for column in table.columns if _since(column) > since)
         yield from (CreateIndex(index) for index in _indexes(table) if new or _since(index) > since)
     if since < _NEW_IN_2["since"]:
         yield from map(_CreateView, views.NAMES)
@@ -252,7 +239,7 @@ def _complete(db: sa.Connection, table: sa.Table) -> None:
     there = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
     for column in table.columns:
         if column.name not in there:
-            db.execute(_AddColumn(column))
+            db.execute(engines.AddColumn(column))
     for index in _indexes(table):
         index.create(db, checkfirst=True)
 

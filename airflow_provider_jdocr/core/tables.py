@@ -12,13 +12,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
+from airflow_provider_jdocr.core import engines, tax_check
 from airflow_provider_jdocr.core.documents import (
     HEADER,
     HEADER_NUMBERS,
@@ -120,8 +123,27 @@ class Json(TypeDecorator[Any]):
         return json.loads(value) if isinstance(value, str) else value
 
 
+class CreateView(ExecutableDDLElement):
+    """``CREATE VIEW`` of one of a warehouse's views."""
+
+    def __init__(self, view: sa.Table, invoices: sa.Table) -> None:
+        self.view, self.invoices = view, invoices
+
+
+@compiles(CreateView)
+def _create_view(element: CreateView, compiler: Any, **_: Any) -> str:
+    name, invoices = map(compiler.preparer.format_table, (element.view, element.invoices))
+    return f"CREATE VIEW {name} AS{tax_check.query(compiler.dialect.name, invoices)}"
+
+
+_NEW_IN_2 = {"since": 2}
+
+
 class Tables:
-    """The tables of one warehouse. No foreign keys: all rows of a document are written in one transaction."""
+    """The tables of one warehouse. No foreign keys: all rows of a document are written in one transaction.
+
+    What a later version adds says so, and may be NULL: a row from before it stays as it is.
+    """
 
     def __init__(self, schema: str | None, prefix: str) -> None:
         self.schema, self.prefix = schema, prefix
@@ -130,40 +152,74 @@ class Tables:
         self.invoices = self._table("invoices", *_invoice_columns())
         self.lines = self._table("lines", *_line_columns())
         self.findings = self._table("findings", *_finding_columns())
+        self.reviews = self._table("reviews", *_review_columns(), info=_NEW_IN_2)
         self.meta = self._table(
             "warehouse_meta", _key("id", sa.Integer, autoincrement=False), _set("schema_version", sa.Integer)
         )
         sa.Index(f"{prefix}documents_invoice_key", self.documents.c.invoice_key)
         sa.Index(f"{prefix}documents_review_status", self.documents.c.review_status)
         sa.Index(f"{prefix}documents_sha256", self.documents.c.sha256)
+        sa.Index(f"{prefix}documents_takes_back", self.documents.c.takes_back, info=_NEW_IN_2)
         sa.Index(f"{prefix}invoices_issue_date", self.invoices.c.issue_date)
         sa.Index(f"{prefix}invoices_review_status", self.invoices.c.review_status)
+        sa.Index(f"{prefix}reviews_document_id", self.reviews.c.document_id)
+        sa.Index(f"{prefix}reviews_invoice_key", self.reviews.c.invoice_key)
+        # Apart from the tables: nobody is to create it as one.
+        name = sa.sql.quoted_name(f"{prefix}tax_check", quote=True)
+        self.tax_check = sa.Table(name, sa.MetaData(schema=schema))
 
-    def statements(self) -> Iterator[CreateTable | CreateIndex]:
+    def statements(self, since: int = 0) -> Iterator[ExecutableDDLElement]:
+        """What makes tables of version `since` into today's; of version 0: nothing is there."""
         for table in self._in_order():
-            yield CreateTable(table)
-            yield from map(CreateIndex, _indexes(table))
+            new = _since(table) > since
+            if new:
+                yield CreateTable(table)
+            else:
+                yield from (engines.AddColumn(column) for column in table.columns if _since(column) > since)
+            yield from (CreateIndex(index) for index in _indexes(table) if new or _since(index) > since)
+        if since < _NEW_IN_2["since"]:
+            yield CreateView(self.tax_check, self.invoices)
 
     def create(self, db: sa.Connection) -> None:
         """Creates what is missing; the one of them that says it is all there comes last."""
+        found = sa.inspect(db)
         for table in self._in_order():
-            table.create(db, checkfirst=True)
-            for index in _indexes(table):
-                index.create(db, checkfirst=True)
+            if found.has_table(table.name, schema=self.schema):
+                _complete(db, table)
+            else:
+                table.create(db)
+        if self.tax_check.name not in found.get_view_names(self.schema):
+            db.execute(CreateView(self.tax_check, self.invoices))
 
     def _in_order(self) -> tuple[sa.Table, ...]:
-        return (self.documents, self.invoices, self.lines, self.findings, self.meta)
+        return (self.documents, self.invoices, self.lines, self.findings, self.reviews, self.meta)
 
-    def _table(self, name: str, *columns: sa.schema.SchemaItem) -> sa.Table:
+    def _table(
+        self, name: str, *columns: sa.schema.SchemaItem, info: Mapping[str, int] = MappingProxyType({})
+    ) -> sa.Table:
         return sa.Table(
             sa.sql.quoted_name(self.prefix + name, quote=True),
             self._metadata,
             *columns,
+            info=dict(info),
             # Keys are compared byte by byte, as everywhere else.
             mysql_engine="InnoDB",
             mysql_charset="utf8mb4",
             mysql_collate="utf8mb4_bin",
         )
+
+
+def _complete(db: sa.Connection, table: sa.Table) -> None:
+    there = {column["name"] for column in sa.inspect(db).get_columns(table.name, schema=table.schema)}
+    for column in table.columns:
+        if column.name not in there:
+            db.execute(engines.AddColumn(column))
+    for index in _indexes(table):
+        index.create(db, checkfirst=True)
+
+
+def _since(item: sa.Table | sa.Column[Any] | sa.Index) -> int:
+    return int(item.info.get("since", 1))
 
 
 def _indexes(table: sa.Table) -> Sequence[sa.Index]:
@@ -182,8 +238,8 @@ def _set(name: str, kind: Any) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=False)
 
 
-def _may_be_null(name: str, kind: Any) -> sa.Column[Any]:
-    return sa.Column(name, kind, nullable=True)
+def _may_be_null(name: str, kind: Any, since: int = 1) -> sa.Column[Any]:
+    return sa.Column(name, kind, nullable=True, info={"since": since})
 
 
 def _exact(number: Number) -> Exact:
@@ -192,8 +248,13 @@ def _exact(number: Number) -> Exact:
 
 
 def _value(name: str, numbers: Mapping[str, Number]) -> sa.Column[Any]:
-    kinds: dict[str, Any] = {"issue_date": sa.Date(), "stamp": sa.Boolean()}
-    return _may_be_null(name, _exact(numbers[name]) if name in numbers else kinds.get(name, _text))
+    if name in numbers:
+        return _may_be_null(name, _exact(numbers[name]))
+    return _may_be_null(name, _KINDS.get(name, _text), _SINCE.get(name, 1))
+
+
+_KINDS: dict[str, Any] = {"issue_date": sa.Date(), "stamp": sa.Boolean(), "takes_back": sa.String(32)}
+_SINCE = {"takes_back": 2}
 
 
 def _header() -> list[sa.Column[Any]]:
@@ -267,4 +328,17 @@ def _finding_columns() -> list[sa.Column[Any]]:
         _set("fields", _text),
         _set("message", _text),
         *(_may_be_null(name, _text) for name in ("found", "expected", "proposal")),
+    ]
+
+
+def _review_columns() -> list[sa.Column[Any]]:
+    return [
+        _key("review_id", sa.String(32)),
+        _set("document_id", sa.String(32)),
+        _may_be_null("invoice_key", sa.String(32)),
+        _set("decision", sa.String(16)),
+        _set("reviewed_by", sa.String(255)),
+        _set("reviewed_at", Moment()),
+        _may_be_null("note", _text),
+        _set("changes", Json()),
     ]

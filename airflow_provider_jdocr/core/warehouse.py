@@ -4,7 +4,9 @@
 ``{prefix}invoices``   one row per business key (``code:number``, or the 20 digits of a fully digital invoice)
 ``{prefix}lines``      the table of goods, by document; an invoice names whose lines are its own
 ``{prefix}findings``   what checking and loading found, by document; those below 0 come from others
-``{prefix}meta``       the version of these tables; its one row is also the lock that a load holds
+``{prefix}reviews``    what people decided about documents, with each value that they changed
+``{prefix}tax_check``  a view of the invoices: what the tax office asks for to check one
+``{prefix}warehouse_meta``  the version of these tables; its one row is also the lock that a load holds
 
 Invariants, each with a test:
 
@@ -22,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import count, islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -40,12 +42,12 @@ from airflow_provider_jdocr.core.documents import (
     storable,
 )
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
-from airflow_provider_jdocr.core.findings import Finding
+from airflow_provider_jdocr.core.findings import Finding, review_status
 from airflow_provider_jdocr.core.ledger import Identity
-from airflow_provider_jdocr.core.merging import Merged, merge
+from airflow_provider_jdocr.core.merging import BY_INVOICE, BY_PICTURE, Merged, compared, merge
 from airflow_provider_jdocr.core.tables import Json, Tables
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHUNK_SIZE = 500
 """Documents a transaction: enough to be fast, few enough to be short."""
 
@@ -112,21 +114,43 @@ class Warehouse:
         self.tables = Tables(schema, prefix)
 
     def create(self) -> None:
-        """Creates the tables, under a lock. Where they are there already, no right to create is asked for."""
-        if self._found_version() is not None:
-            return
-        with _translated(self.tables), engines.schema_lock(self._writing) as db:
-            self.tables.create(db)
-            engines.insert_absent(db, self.tables.meta, {"id": 1, "schema_version": SCHEMA_VERSION})
-        self._found_version()
+        """Creates the tables, or upgrades those of an older version, under a lock.
 
-    def ddl(self) -> str:
-        """The statements that `create` runs, for those who may not create tables."""
-        dialect = self._engine.dialect
-        statements = [str(each.compile(dialect=dialect)).strip() for each in self.tables.statements()]
-        meta = sa.insert(self.tables.meta).values(id=1, schema_version=SCHEMA_VERSION)
-        statements.append(str(meta.compile(dialect=dialect, compile_kwargs={"literal_binds": True})))
-        return "".join(f"{statement};\n" for statement in statements)
+        Where they are there already no right to create is asked for. Raises `WarehouseError` when a newer
+        version made them, or when this user may not make them; then it says who prints the statements.
+        """
+        found = self._found_version()
+        if found == SCHEMA_VERSION:
+            return
+        try:
+            with engines.schema_lock(self._writing) as db:
+                self._bring_up_to_date(db)
+        except sa.exc.DBAPIError as error:
+            if engines.is_forbidden(error):
+                raise self._not_allowed(found) from error.orig
+            raise _warehouse_error(self.tables, error) from error.orig
+
+    def _bring_up_to_date(self, db: sa.Connection) -> None:
+        meta = self.tables.meta
+        self.tables.create(db)
+        engines.insert_absent(db, meta, {"id": 1, "schema_version": SCHEMA_VERSION})
+        if _version_row(self.tables, db) != SCHEMA_VERSION:
+            db.execute(meta.update().where(meta.c.id == 1).values(schema_version=SCHEMA_VERSION))
+
+    def _not_allowed(self, found: int | None) -> WarehouseError:
+        given = {"schema": self.tables.schema, "prefix": self.tables.prefix, "since": found}
+        said = ", ".join(
+            f"{name}={value!r}" for name, value in given.items() if value not in (None, "jdocr_")
+        )
+        arguments = ", ".join(filter(None, (repr(self._engine.dialect.name), said)))
+        state = "is not there yet" if found is None else f"says version {found}"
+        return WarehouseError(
+            f"{self.tables.meta.fullname} {state}, this provider writes {SCHEMA_VERSION}, and its user may "
+            "not create or alter tables. Have the statements run that this prints: python -c "
+            f'"from {__name__} import ddl; print(ddl({arguments}))"',
+            table=self.tables.meta.fullname,
+            permanent=True,
+        )
 
     def loaded(self, identities: Iterable[Identity]) -> dict[Identity, Loaded]:
         """What is there of these documents. Reads a few columns by primary key."""
@@ -202,6 +226,21 @@ class Warehouse:
         _checked_version(self.tables, db)
 
 
+def ddl(
+    dialect: engines.Dialect, *, schema: str | None = None, prefix: str = "jdocr_", since: int = 0
+) -> str:
+    """The statements that `Warehouse.create` runs, for those who may not create tables from Airflow; those
+    that upgrade tables of version `since`, where it is given.
+    """
+    chosen, tables = engines.DIALECTS[dialect](), Tables(schema, prefix)
+    statements = [str(each.compile(dialect=chosen)).strip() for each in tables.statements(since)]
+    meta = tables.meta
+    row = sa.update(meta).where(meta.c.id == 1) if since else sa.insert(meta).values(id=1)
+    version = row.values(schema_version=SCHEMA_VERSION)
+    statements.append(str(version.compile(dialect=chosen, compile_kwargs={"literal_binds": True})))
+    return "".join(f"{statement};\n" for statement in statements)
+
+
 def is_missing(loaded: Loaded | None, answer_id: str, version: str) -> bool:
     """Whether a document must be read (again) for a warehouse that knows this much of it."""
     if loaded is None:
@@ -248,9 +287,13 @@ class _Chunk:
             for name, rows in self._read.items()
             if name not in before or _supersedes(rows.document, before[name])
         }
-        merges, booked, others = self._merge(fresh, before)
-        for merged in merges.values():
-            self._apply_conflicts(merged, fresh, others)
+        siblings = self._siblings(fresh)
+        by_picture = _by_picture([*(rows.document for rows in fresh.values()), *siblings.values()])
+        merges, booked, others = self._merge(fresh, before, siblings, frozenset(by_picture))
+        judged = {name for merged in merges.values() for name in merged.judged}
+        by_invoice = {name: said for merged in merges.values() for name, said in merged.findings.items()}
+        self._tell(judged, by_invoice, BY_INVOICE, fresh, others)
+        self._tell({*fresh, *siblings}, by_picture, BY_PICTURE, fresh, siblings)
         self._write_documents(fresh, before)
         inserted, updated = self._write_invoices(merges, booked)
         removed = self._remove_empty(booked, merges)
@@ -286,22 +329,49 @@ class _Chunk:
         dates = {"first_loaded_at": first, "loaded_at": self._now, "reviewed_at": None, "uris": uris}
         return Rows({**rows.document, **dates}, rows.lines, rows.findings)
 
+    def _siblings(self, fresh: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
+        """The documents that are there of the same files."""
+        found = self._documents("sha256", {rows.document["sha256"] for rows in fresh.values()})
+        return {name: row for name, row in found.items() if name not in fresh}
+
     def _merge(
-        self, fresh: Mapping[str, Rows], before: Mapping[str, _Row]
+        self,
+        fresh: Mapping[str, Rows],
+        before: Mapping[str, _Row],
+        siblings: Mapping[str, _Row],
+        doubted: frozenset[str],
     ) -> tuple[dict[str, Merged], dict[str, _Row], dict[str, dict[str, Any]]]:
-        """The invoices that these documents belong or belonged to, with all documents of each."""
-        keys = {rows.document["invoice_key"] for rows in fresh.values()}
-        keys = {*keys, *(before[name]["invoice_key"] for name in fresh if name in before)} - {None}
+        """The invoices that these documents and their siblings belong or belonged to, and those that they
+        take back, with all documents of each.
+        """
+        new = [rows.document for rows in fresh.values()]
+        touched = [*new, *siblings.values(), *(before[name] for name in fresh if name in before)]
+        keys = {row[name] for row in touched for name in ("invoice_key", "takes_back")} - {None}
         others = {
             name: row for name, row in self._documents("invoice_key", keys).items() if name not in fresh
         }
         groups: dict[str, list[_Row]] = {}
-        for row in [*(rows.document for rows in fresh.values()), *others.values()]:
+        for row in [*new, *others.values()]:
             if row["invoice_key"] is not None:
                 groups.setdefault(row["invoice_key"], []).append(row)
         booked = self._invoices(keys)
-        merges = {key: merge(key, rows, booked.get(key), frozenset(fresh)) for key, rows in groups.items()}
+        red = self._taken_back(keys, fresh)
+        names = frozenset(fresh)
+        merges = {
+            key: merge(key, rows, booked.get(key), names, taken_back_by=red.get(key, ()), doubted=doubted)
+            for key, rows in groups.items()
+        }
         return merges, booked, others
+
+    def _taken_back(self, keys: Collection[str], fresh: Mapping[str, Rows]) -> dict[str, set[str]]:
+        """Invoice → the red ones that name it."""
+        found = self._documents("takes_back", keys)
+        there = [row for name, row in found.items() if name not in fresh]
+        named: dict[str, set[str]] = {}
+        for row in [*there, *(rows.document for rows in fresh.values())]:
+            if row["takes_back"] is not None and row["invoice_key"] is not None:
+                named.setdefault(row["takes_back"], set()).add(row["invoice_key"])
+        return named
 
     def _invoices(self, keys: Collection[str]) -> dict[str, _Row]:
         invoices = self._tables.invoices
@@ -311,39 +381,55 @@ class _Chunk:
             found |= {row["invoice_key"]: dict(row) for row in self._db.execute(query).mappings()}
         return found
 
-    def _apply_conflicts(self, merged: Merged, fresh: dict[str, Rows], others: Mapping[str, _Row]) -> None:
-        for name in merged.judged & fresh.keys():
-            found = merged.conflicts.get(name, ())
-            if found:
-                rows = fresh[name]
-                fresh[name] = Rows(
-                    {**rows.document, "review_status": "review"}, rows.lines, (*rows.findings, *found)
-                )
-        touched = [name for name in merged.judged & others.keys() if others[name]["reviewed_at"] is None]
-        if touched:
-            self._judge_again(touched, merged.conflicts, others)
+    def _tell(
+        self,
+        judged: Collection[str],
+        said: Mapping[str, tuple[Finding, ...]],
+        codes: frozenset[str],
+        fresh: dict[str, Rows],
+        there: Mapping[str, _Row],
+    ) -> None:
+        """What documents owe to others: with those that are written, and again for those that are there."""
+        for name in fresh.keys() & said.keys():
+            rows = fresh[name]
+            status = {} if review_status(said[name]) == "clear" else {"review_status": "review"}
+            fresh[name] = Rows({**rows.document, **status}, rows.lines, (*rows.findings, *said[name]))
+        known = [name for name in judged if name in there and there[name]["reviewed_at"] is None]
+        for part in _parts(known):
+            self._judge_again(part, said, codes, there)
 
     def _judge_again(
-        self, names: Sequence[str], conflicts: Mapping[str, tuple[Finding, ...]], others: Mapping[str, _Row]
+        self,
+        names: Sequence[str],
+        said: Mapping[str, tuple[Finding, ...]],
+        codes: frozenset[str],
+        there: Mapping[str, _Row],
     ) -> None:
-        """Documents that were there before, whose agreement with the invoice may have changed."""
+        """Documents that were there before, about which others may say something else by now."""
         documents, findings = self._tables.documents, self._tables.findings
         known: dict[str, list[Finding]] = {name: [] for name in names}
-        is_conflict = sa.and_(findings.c.document_id.in_(names), findings.c.position < 0)
+        from_others = sa.and_(findings.c.document_id.in_(names), findings.c.position < 0)
         for row in self._db.execute(
-            sa.select(findings).where(is_conflict).order_by(-findings.c.position)
+            sa.select(findings).where(from_others).order_by(-findings.c.position)
         ).mappings():
             known[row["document_id"]].append(_as_finding(dict(row)))
+        changed: dict[str, tuple[Finding, ...]] = {}
         for name in names:
-            found = conflicts.get(name, ())
-            if tuple(known[name]) == found:
-                continue
-            its_own = sa.and_(findings.c.document_id == name, findings.c.position < 0)
-            self._db.execute(findings.delete().where(its_own))
-            self._insert(findings, _finding_rows(name, found))
-            status = "review" if found or others[name]["doubtful"] else "clear"
+            found, others = said.get(name, ()), [each for each in known[name] if each.code not in codes]
+            if tuple(each for each in known[name] if each.code in codes) != found:
+                changed[name] = (*others, *found)
+        if not changed:
+            return
+        of_changed = sa.and_(findings.c.document_id.in_(changed), findings.c.position < 0)
+        self._db.execute(findings.delete().where(of_changed))
+        self._insert(findings, [row for name, each in changed.items() for row in _finding_rows(name, each)])
+        by_status: dict[str, list[str]] = {}
+        for name, each in changed.items():
+            status = "review" if there[name]["doubtful"] else review_status(each)
+            by_status.setdefault(status, []).append(name)
+        for status, which in by_status.items():
             change = {"review_status": status, "loaded_at": self._now}
-            self._db.execute(documents.update().where(documents.c.document_id == name).values(change))
+            self._db.execute(documents.update().where(documents.c.document_id.in_(which)).values(change))
 
     def _write_documents(self, fresh: Mapping[str, Rows], before: Mapping[str, _Row]) -> None:
         tables = self._tables
@@ -445,6 +531,13 @@ def _given_as_json(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
     )
 
 
+def _by_picture(documents: Iterable[_Row]) -> dict[str, tuple[Finding, ...]]:
+    pictures: dict[tuple[str, str, int], list[_Row]] = {}
+    for row in documents:
+        pictures.setdefault((row["service"], row["sha256"], row["page"]), []).append(row)
+    return {name: said for rows in pictures.values() for name, said in compared(rows).items()}
+
+
 def _supersedes(row: _Row, before: _Row) -> bool:
     """Whether a reading replaces the one that is there."""
     if before.get("reviewed_at") is not None:
@@ -471,13 +564,9 @@ def _as_finding(row: _Row) -> Finding:
 def _finding_rows(name: str, findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Positions from 1 for what the document itself gave rise to, from -1 downwards for what others did."""
     rows = []
-    own, conflicts = 0, 0
+    own, from_others = count(1), count(-1, -1)
     for each in findings:
-        if each.code == CONFLICTING_DOCUMENT:
-            conflicts -= 1
-        else:
-            own += 1
-        position = conflicts if each.code == CONFLICTING_DOCUMENT else own
+        position = next(from_others if each.code in BY_INVOICE | BY_PICTURE else own)
         values = {column: getattr(each, column) for column in FINDING}
         values |= {"severity": str(each.severity), "fields": ",".join(each.fields)}
         rows.append({"document_id": name, "position": position, **values})
@@ -487,6 +576,10 @@ def _finding_rows(name: str, findings: Iterable[Finding]) -> list[dict[str, Any]
 _MERGED_COLUMNS = (
     *(
         "document_id",
+        "service",
+        "endpoint",
+        "sha256",
+        "page",
         "invoice_key",
         "state",
         "answer_id",
@@ -517,19 +610,18 @@ def _validate(engine: sa.Engine, schema: str | None, prefix: str) -> None:
 
 
 def _checked_version(tables: Tables, db: sa.Connection) -> None:
-    if _version_row(tables, db) is None:
-        raise WarehouseError(
-            f"{tables.meta.fullname} has no version row: run create()", table=tables.meta.fullname
-        )
+    if (found := _version_row(tables, db)) != SCHEMA_VERSION:
+        said = "has no version row" if found is None else f"says version {found}"
+        raise WarehouseError(f"{tables.meta.fullname} {said}: run create()", table=tables.meta.fullname)
 
 
 def _version_row(tables: Tables, db: sa.Connection) -> int | None:
-    """The version of the tables, which is ours or refused."""
+    """The version of the tables; a newer one than ours is refused."""
     found = db.execute(sa.select(tables.meta.c.schema_version).where(tables.meta.c.id == 1)).scalar()
-    if found is not None and found != SCHEMA_VERSION:
-        advice = "upgrade this provider wherever it runs" if found > SCHEMA_VERSION else "migrate the tables"
+    if found is not None and found > SCHEMA_VERSION:
         raise WarehouseError(
-            f"{tables.meta.fullname} says version {found}, this provider writes {SCHEMA_VERSION}: {advice}",
+            f"{tables.meta.fullname} says version {found}, this provider writes {SCHEMA_VERSION}: "
+            "upgrade this provider wherever it runs",
             table=tables.meta.fullname,
             permanent=True,
         )

@@ -25,6 +25,7 @@ from airflow_provider_jdocr.core.parsing import (
     Line,
     Problem,
     parse,
+    taken_back,
 )
 from airflow_provider_jdocr.core.tax_ids import repaired_tax_id
 
@@ -396,7 +397,8 @@ def test_the_other_way_round_of_several_rates_is_seen_without_the_rates() -> Non
 )
 def test_a_red_invoice_says_what_it_takes_back(remarks: str, original: str | None) -> None:
     red = _taxed(D("-100.00"), D("0.13"), D("-13.00"), "intsig_invoice")
-    (finding,) = check(replace(red, remarks=remarks), today=TODAY)
+    assert taken_back(remarks) == original
+    (finding,) = check(replace(red, remarks=remarks, takes_back=original), today=TODAY)
     assert (finding.code, finding.expected, finding.severity) == ("RED_INVOICE", original, Severity.INFO)
     assert found(replace(red, remarks="退货")) == ["RED_INVOICE", "RED_WITHOUT_ORIGINAL"]
 

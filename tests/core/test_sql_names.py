@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_jdocr.core.documents import Document
-from airflow_provider_jdocr.core.engines import engine_for
+from airflow_provider_jdocr.core.engines import DIALECTS, Dialect, engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.loading import read
-from airflow_provider_jdocr.core.warehouse import Warehouse
+from airflow_provider_jdocr.core.warehouse import Warehouse, ddl
 
 PACKAGE = Path(__file__).resolve().parents[2] / "airflow_provider_jdocr"
 LONGEST_PREFIX = "p" * 32
@@ -60,10 +60,10 @@ def test_a_name_that_is_none_is_refused_before_anything_is_opened(argument: str,
         Warehouse(engine, **{argument: name})  # type: ignore[arg-type]  # one of two arguments of the same type
 
 
-def test_no_name_is_longer_than_the_databases_take() -> None:
-    engine = engine_for("postgresql+psycopg://nobody@127.0.0.1:9/none")
-    ddl = Warehouse(engine, prefix=LONGEST_PREFIX, schema=LONGEST_SCHEMA).ddl()
-    names = set(re.findall(rf"\b{LONGEST_PREFIX}\w+", ddl))
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_name_is_longer_than_the_databases_take(dialect: Dialect) -> None:
+    printed = ddl(dialect, prefix=LONGEST_PREFIX, schema=LONGEST_SCHEMA)
+    names = set(re.findall(rf"\b{LONGEST_PREFIX}\w+", printed))
     assert len(names) >= 10
     assert max(map(len, names)) <= LONGEST_NAME
     assert len({name[:LONGEST_NAME] for name in names}) == len(names)

@@ -1,4 +1,4 @@
-"""Laws of the warehouse, on SQLite and PostgreSQL alike."""
+"""Laws of the warehouse, on SQLite, PostgreSQL and MariaDB alike."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateSchema, DropSchema
 
-from airflow_provider_jdocr.core.documents import Document, invoice_key
-from airflow_provider_jdocr.core.engines import engine_for
+from airflow_provider_jdocr.core.documents import Document, invoice_key, rows_of
+from airflow_provider_jdocr.core.endpoints import ENDPOINTS
+from airflow_provider_jdocr.core.engines import Dialect, engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
 from airflow_provider_jdocr.core.findings import Finding, Severity
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.merging import KEY_FACTS
-from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line
-from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse
+from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line, parse, read_text
+from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse, ddl
+from tests.injection.invoices import draw, reply
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CODE, NUMBER = "044001900111", "12345678"
@@ -288,7 +291,8 @@ def test_a_document_that_disagrees_overwrites_nothing_and_puts_both_up_for_revie
     assert after["review_status"] == "review"
     assert {each["review_status"] for each in rows(warehouse, engine, "documents")} == {"review"}
     assert conflicts(warehouse, engine) == {"a", "b"}
-    assert {each["fields"] for each in rows(warehouse, engine, "findings")} == {fact}
+    found = [each for each in rows(warehouse, engine, "findings") if each["code"] == "CONFLICTING_DOCUMENT"]
+    assert {each["fields"] for each in found} == {fact}
     assert (report.conflicts, report.review, report.invoices_updated) == (1, 1, 1)
 
 
@@ -823,16 +827,22 @@ def test_create_can_be_repeated_and_raced(engine: sa.Engine) -> None:
     Warehouse(engine).load([document("a")])
 
 
+def statements(engine: sa.Engine, **given: Any) -> list[str]:
+    """Those that are printed for its database."""
+    printed = ddl(cast(Dialect, engine.dialect.name), **given)
+    return [each.strip() for each in printed.split(";\n") if each.strip()]
+
+
 def test_the_printed_statements_make_the_same_warehouse(engine: sa.Engine) -> None:
-    warehouse = Warehouse(engine, prefix="Fin_")
+    warehouse, printed = Warehouse(engine, prefix="Fin_"), statements(engine, prefix="Fin_")
     with engine.begin() as db:
-        for statement in filter(None, map(str.strip, warehouse.ddl().split(";\n"))):
+        for statement in printed:
             db.exec_driver_sql(statement)
     warehouse.create()
     warehouse.load([document("a")])
     assert len(rows(warehouse, engine, "invoices")) == 1
     quoted = engine.dialect.identifier_preparer.quote_identifier("Fin_documents")
-    assert f"CREATE TABLE {quoted}" in warehouse.ddl()
+    assert any(each.startswith(f"CREATE TABLE {quoted}") for each in printed)
 
 
 def test_two_warehouses_of_one_database_know_nothing_of_each_other(engine: sa.Engine) -> None:
@@ -874,16 +884,15 @@ def test_a_creation_that_was_killed_before_its_last_row_is_finished_by_the_next(
     assert warehouse.load([document("a")]).loaded == 1
 
 
-@pytest.mark.parametrize("version", [0, 99])
-def test_tables_of_another_version_are_refused_with_both_versions_named(
-    version: int, warehouse: Warehouse, engine: sa.Engine
+def test_tables_of_a_newer_version_are_refused_with_both_versions_named(
+    warehouse: Warehouse, engine: sa.Engine
 ) -> None:
     with engine.begin() as db:
-        db.execute(warehouse.tables.meta.update().values(schema_version=version))
-    with pytest.raises(WarehouseError, match=rf"version {version}.* writes 1") as caught:
+        db.execute(warehouse.tables.meta.update().values(schema_version=99))
+    with pytest.raises(WarehouseError, match=r"version 99.* writes 2") as caught:
         warehouse.load([document("a")])
     assert caught.value.permanent
-    with pytest.raises(WarehouseError, match=f"version {version}"):
+    with pytest.raises(WarehouseError, match="version 99"):
         warehouse.create()
 
 
@@ -908,3 +917,311 @@ def test_another_database_is_refused_before_anything_is_written() -> None:
     engine = sa.create_mock_engine("oracle+oracledb://", executor=lambda *_: None)
     with pytest.raises(ConfigurationError, match="oracle is none of them"):
         Warehouse(engine)  # type: ignore[arg-type]
+
+
+# --- what documents say of each other
+
+
+def said(warehouse: Warehouse, engine: sa.Engine) -> dict[str, list[str]]:
+    """The codes of the findings, by the name and endpoint of their document."""
+    ids = {
+        each["document_id"]: f"{each['sha256'].lstrip('0')} {each['endpoint']}"
+        for each in rows(warehouse, engine, "documents")
+    }
+    found: dict[str, list[str]] = {name: [] for name in ids.values()}
+    for each in rows(warehouse, engine, "findings"):
+        found[ids[each["document_id"]]].append(each["code"])
+    return found
+
+
+def flat(name: str, invoice: Invoice | None = INVOICE) -> Document:
+    """What the other endpoint read from the same picture."""
+    other = replace(identity(name), endpoint="ocr_invoice")
+    return document(name, invoice, identity=other, answer_id=f"{name}-2")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_second_file_of_an_invoice_is_named_as_a_duplicate_and_says_nothing_against_it(
+    warehouse: Warehouse, engine: sa.Engine, at_once: bool
+) -> None:
+    for chunk in [["a", "b"]] if at_once else [["a"], ["b"]]:
+        warehouse.load([document(name) for name in chunk])
+    assert said(warehouse, engine) == {"a intsig_invoice": [], "b intsig_invoice": ["DUPLICATE_DOCUMENT"]}
+    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+    assert row(warehouse, engine, "documents", "b")["review_status"] == "clear"
+    before = everything(warehouse, engine)
+    warehouse.load([document("a"), document("b")])
+    assert everything(warehouse, engine) == before
+
+
+def test_a_chunk_costs_as_many_statements_for_forty_documents_as_for_two(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    """First copies, second copies, the same again, red ones: what others say of them is asked for at once."""
+    sent: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *each: sent.append(each[2]))
+
+    def counts(number: int, digit: str) -> list[int]:
+        invoices = [replace(INVOICE, number=f"{digit}{each:07}") for each in range(number)]
+        red = [
+            replace(RED, number=f"9{digit}{each:06}", takes_back=f"{CODE}:{one.number}")
+            for each, one in enumerate(invoices)
+        ]
+        counted = []
+        for letter, read in (("a", invoices), ("b", invoices), ("a", invoices), ("c", red)):
+            sent.clear()
+            warehouse.load(document(f"{letter}{digit}{each:02}", one) for each, one in enumerate(read))
+            counted.append(len(sent))
+        return counted
+
+    assert counts(40, "1") == counts(2, "2")
+
+
+def test_two_readings_of_one_file_are_no_duplicates(warehouse: Warehouse, engine: sa.Engine) -> None:
+    warehouse.load([document("a"), flat("a")])
+    assert said(warehouse, engine) == {"a intsig_invoice": [], "a ocr_invoice": []}
+
+
+@pytest.mark.parametrize("wrong", [{"number": "12345679"}, {"number": None, "total": Decimal("113.17")}])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_two_endpoints_that_read_two_invoices_from_one_picture_put_both_to_review(
+    warehouse: Warehouse, engine: sa.Engine, at_once: bool, wrong: dict[str, Any]
+) -> None:
+    one, other = document("a"), flat("a", replace(INVOICE, **wrong))
+    for chunk in [[one, other]] if at_once else [[one], [other]]:
+        warehouse.load(chunk)
+    found = said(warehouse, engine)
+    assert all("ENDPOINTS_DISAGREE" in codes for codes in found.values())
+    assert {each["review_status"] for each in rows(warehouse, engine, "documents")} == {"review"}
+    assert {each["review_status"] for each in rows(warehouse, engine, "invoices")} == {"review"}
+    before = everything(warehouse, engine)
+    warehouse.load([one, other])
+    assert everything(warehouse, engine) == before
+
+
+def test_endpoints_that_agree_after_a_better_reading_are_clear_again(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    wrong = flat("a", replace(INVOICE, number="12345679"))
+    warehouse.load([document("a"), wrong])
+    better = replace(wrong, invoice=INVOICE, version="1.2")
+    warehouse.load([better])
+    assert said(warehouse, engine) == {"a intsig_invoice": [], "a ocr_invoice": []}
+    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+
+
+RED = replace(
+    INVOICE,
+    number="87654321",
+    amount=Decimal("-100.10"),
+    tax=Decimal("-13.01"),
+    total=Decimal("-113.11"),
+    takes_back=KEY,
+    lines=(),
+)
+
+
+@pytest.mark.parametrize("order", ["together", "red last", "red first"])
+def test_an_invoice_that_a_red_one_takes_back_goes_to_review(
+    warehouse: Warehouse, engine: sa.Engine, order: str
+) -> None:
+    blue, red = document("a"), document("r", RED)
+    for chunk in {"together": [[blue, red]], "red last": [[blue], [red]]}.get(order, [[red], [blue]]):
+        warehouse.load(chunk)
+    assert said(warehouse, engine) == {"a intsig_invoice": ["TAKEN_BACK"], "r intsig_invoice": []}
+    assert row(warehouse, engine, "invoices", KEY)["review_status"] == "review"
+    assert row(warehouse, engine, "invoices", f"{CODE}:87654321")["review_status"] == "clear"
+    assert row(warehouse, engine, "documents", "a")["review_status"] == "review"
+
+
+# --- an older warehouse
+
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+def of_version_1(engine: sa.Engine) -> Warehouse:
+    """Its tables, as they were printed then, with a document, its line, a finding, and two invoices."""
+    script = (SCHEMAS / f"warehouse_1.{engine.dialect.name}.sql").read_text(encoding="utf-8")
+    warehouse = Warehouse(engine, clock=Clock())
+    tables, read = warehouse.tables, rows_of(document("a", INVOICE, DOUBT))
+    dates = {"first_loaded_at": NOON, "loaded_at": NOON}
+    row = {name: value for name, value in read.document.items() if name != "takes_back"} | dates
+    invoice = {name: value for name, value in row.items() if name in tables.invoices.c}
+    approved = invoice | {"invoice_key": f"{CODE}:11111111", "number": "11111111", "reviewed_at": NOON}
+    with engine.begin() as db:
+        for statement in filter(str.strip, script.split(";\n")):
+            db.execute(sa.text(statement))
+        db.execute(tables.documents.insert(), row)
+        db.execute(tables.lines.insert(), {"document_id": row["document_id"], **read.lines[0]})
+        texts = {"code": DOUBT.code, "severity": DOUBT.severity, "fields": "total", "message": DOUBT.message}
+        db.execute(tables.findings.insert(), {"document_id": row["document_id"], "position": 1, **texts})
+        db.execute(tables.invoices.insert(), [invoice | {"reviewed_at": None}, approved])
+    return warehouse
+
+
+def test_a_warehouse_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(engine: sa.Engine) -> None:
+    warehouse = of_version_1(engine)
+    tables = ("documents", "invoices", "lines", "findings")
+    names = {
+        name: [column["name"] for column in sa.inspect(engine).get_columns(f"jdocr_{name}")]
+        for name in tables
+    }
+
+    def as_it_was() -> dict[str, list[Any]]:
+        with engine.connect() as db:
+            return {
+                name: sorted(
+                    map(
+                        tuple,
+                        db.execute(
+                            sa.select(*map(sa.column, names[name])).select_from(sa.table(f"jdocr_{name}"))
+                        ),
+                    ),
+                    key=str,
+                )
+                for name in tables
+            }
+
+    before = as_it_was()
+    with pytest.raises(WarehouseError, match=r"says version 1: run create\(\)"):
+        warehouse.load([document("a")])
+    warehouse.create()
+    assert as_it_was() == before
+    assert {each["takes_back"] for each in rows(warehouse, engine, "invoices")} == {None}
+    assert rows(warehouse, engine, "reviews") == []
+    warehouse.create()
+
+
+def test_rows_of_version_1_are_read_again_and_hear_of_others(engine: sa.Engine) -> None:
+    warehouse = of_version_1(engine)
+    warehouse.create()
+    assert warehouse.missing({identity("a"): "a-1"}, "2.2") == [identity("a")]
+    warehouse.load([document("b"), document("r", RED)])
+    warehouse.load([document("a", version="2.2")])
+    assert said(warehouse, engine)["a intsig_invoice"] == ["TAKEN_BACK"]
+    assert row(warehouse, engine, "invoices", f"{CODE}:87654321")["takes_back"] == KEY
+    assert row(warehouse, engine, "invoices", f"{CODE}:11111111")["review_status"] == "review", (
+        "as a person left it"
+    )
+
+
+@pytest.mark.parametrize("done", range(1, 5))
+def test_an_upgrade_that_was_killed_is_finished_by_the_next(engine: sa.Engine, done: int) -> None:
+    """MySQL commits each statement by itself."""
+    warehouse = of_version_1(engine)
+    with engine.begin() as db:
+        for statement in statements(engine, since=1)[:done]:
+            db.execute(sa.text(statement))
+    warehouse.create()
+    warehouse.load([document("a", version="2.2")])
+    assert len(statements(engine, since=2)) == 1, "nothing more to do than to write the version"
+
+
+def test_the_printed_upgrade_makes_what_upgrading_makes(engine: sa.Engine, another_database_url: str) -> None:
+    other = engine_for(another_database_url)
+    for each in (engine, other):
+        of_version_1(each)
+    with engine.begin() as db:
+        for statement in statements(engine, since=1):
+            db.execute(sa.text(statement))
+    Warehouse(other).create()
+    shapes: list[Any] = []
+    for each in (engine, other):
+        found = sa.inspect(each)
+        names = found.get_table_names()
+        columns = {name: sorted(column["name"] for column in found.get_columns(name)) for name in names}
+        indexes = {name: sorted(str(index["name"]) for index in found.get_indexes(name)) for name in names}
+        shapes.append((columns, indexes, found.get_view_names()))
+    other.dispose()
+    assert shapes[0] == shapes[1]
+    Warehouse(engine).create()
+
+
+def test_who_may_not_make_tables_is_told_which_statements_to_have_run(
+    postgres: sa.Engine, postgres_url: str
+) -> None:
+    role, engine = postgres.url.database, engine_for(postgres_url)
+    sa.event.listen(engine, "connect", lambda each, _: (each.execute(f"SET ROLE {role}"), each.commit()))
+    worker = Warehouse(engine)
+
+    def run(script: str) -> None:
+        with postgres.begin() as db:
+            for statement in filter(str.strip, script.split(";\n")):
+                db.exec_driver_sql(statement)
+
+    run(f"CREATE ROLE {role}")
+    try:
+        with pytest.raises(WarehouseError, match=r"is not there yet.*ddl\('postgresql'\)") as refused:
+            worker.create()
+        assert refused.value.permanent
+        of_version_1(postgres)
+        run(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+        with pytest.raises(WarehouseError, match=r"version 1, .*writes 2.*ddl\('postgresql', since=1\)"):
+            worker.create()
+        run(ddl("postgresql", since=1))
+        worker.create()
+        assert worker.load([document("b")]).loaded == 1
+    finally:
+        engine.dispose()
+        run(f"DROP OWNED BY {role};\nDROP ROLE {role}")
+
+
+# --- what the tax office asks for
+
+
+def test_the_tax_check_view_has_what_the_tax_office_asks_for_and_nothing_else(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    """Of invoices of every kind, as they were drawn and printed."""
+    drawn = {number: draw(number) for number in range(72)}
+    endpoint = ENDPOINTS["intsig_invoice"]
+    warehouse.load(
+        document(f"{number:x}", parse(endpoint, reply(endpoint.name, printed)))
+        for number, printed in drawn.items()
+    )
+    with engine.connect() as db:
+        found = {each.invoice_number: each for each in db.execute(sa.text("SELECT * FROM jdocr_tax_check"))}
+    assert len(found) == len(drawn)
+    for printed in drawn.values():
+        texts, asked = printed.fields, found[printed.fields["number"]]
+        day = read_text("issue_date", texts["issue_date"])
+        assert (asked.invoice_code or "", asked.issue_date) == (texts.get("code", ""), f"{day:%Y%m%d}")
+        money = {name: f"{read_text(name, texts.get(name, ''))}" for name in ("amount", "total")}
+        wanted = {
+            "amount_before_tax": money["amount"] if printed.kind in BY_AMOUNT else None,
+            "total_with_tax": money["total"] if printed.kind in BY_TOTAL else None,
+            "check_code_last_6": texts["check_code"][-6:] if printed.kind in BY_CHECK_CODE else None,
+        }
+        assert {name: getattr(asked, name) for name in wanted} == wanted
+        asks = next((name for name, value in wanted.items() if value), None)
+        assert (asked.asks, asked.ready) == (asks, int(asks is not None))
+
+
+BY_AMOUNT = (InvoiceKind.SPECIAL_PAPER, InvoiceKind.SPECIAL_ELECTRONIC)
+BY_TOTAL = (InvoiceKind.DIGITAL_SPECIAL, InvoiceKind.DIGITAL_COMMON)
+BY_CHECK_CODE = (
+    *(InvoiceKind.COMMON_PAPER, InvoiceKind.COMMON_ELECTRONIC),
+    *(InvoiceKind.ROLL, InvoiceKind.TOLL),
+)
+
+
+def test_what_is_missing_is_not_ready_and_the_code_decides_the_kind(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load(
+        [
+            document("a", replace(INVOICE, kind=InvoiceKind.SPECIAL_PAPER, check_code=None)),
+            document("b", replace(INVOICE, code="1100184130", kind=None)),
+            document("c", replace(INVOICE, code="044001900199")),
+            document("d", replace(INVOICE, code="044001900113", issue_date=None)),
+        ]
+    )
+    with engine.connect() as db:
+        found = db.execute(sa.text("SELECT * FROM jdocr_tax_check ORDER BY invoice_key")).all()
+    assert [(each.invoice_type, each.asks, each.ready) for each in found] == [
+        ("10", "check_code_last_6", 0),
+        ("08", "amount_before_tax", 0),
+        (None, None, 0),
+        ("01", "amount_before_tax", 1),
+    ]
