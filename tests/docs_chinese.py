@@ -64,9 +64,12 @@ FINDINGS: Mapping[str, str] = {
     "DISCOUNT_LINE_ODD": "折扣行不是上一行的折扣",
     "REPAIRED": "按作者开启的修正替换了一个值",
     "CONFLICTING_DOCUMENT": "同一张发票的两份影像内容不一致",
+    "DUPLICATE_DOCUMENT": "先前装载的另一个文件是同一张发票",
+    "ENDPOINTS_DISAGREE": "两个接口把同一张图片读成了两张发票",
     "NO_INVOICE_KEY": "代码和号码构不成发票的键，因此没有发票行",
     "PARSE_FAILED": "应答在账本里，但读不懂",
     "RECOGNITION_FAILED": "服务未能识别这张图片",
+    "TAKEN_BACK": "已装载的一张红字发票冲销了这张发票",
     "VALUE_NOT_STORABLE": "值超出了列能保存的范围；该列为空",
     "VALUE_ROUNDED": "小数位多于列的位数；已舍入，完整的值在问题里",
 }
