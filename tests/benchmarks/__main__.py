@@ -17,7 +17,7 @@ from tests.rate.report import progress
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "bench"
 PUBLISHED = ROOT / "docs" / "measured"
-HERE = ("grid", "rate", "cpu", "memory", "rerun", "loading", "service", "imports", "kill")
+HERE = ("grid", "rate", "cpu", "memory", "rerun", "scale", "loading", "service", "imports", "kill")
 IN_AIRFLOW = ("mapped", "sensor")
 
 

@@ -64,7 +64,7 @@ CELLS = (
 )
 MINUTES = {
     "small": Minutes(ours=25, warm_up=5, theirs=6, cells=2),
-    "full": Minutes(ours=240, warm_up=WARM_UP_SECONDS, theirs=60, cells=len(CELLS)),
+    "full": Minutes(ours=180, warm_up=WARM_UP_SECONDS, theirs=30, cells=len(CELLS)),
 }
 
 

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from airflow_provider_jdocr.core import schema
 from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.batch import Policy, recognise_batch
+from airflow_provider_jdocr.core.client import Reply
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.ledger import Attempt, Claim, Identity, Ledger, Outcome, RunKey
 from airflow_provider_jdocr.core.sources import Source, select
@@ -31,7 +32,7 @@ from tests.benchmarks.bulk import fill, parts
 from tests.benchmarks.measure import apart, measuring, peak_megabytes
 from tests.benchmarks.rows import Row, Size
 from tests.benchmarks.stage import BUCKET, QUIET, Service, connected_to_s3, database, kinds, ledger_of
-from tests.core.ledgers import read, reply
+from tests.core.ledgers import GOOD, read
 from tests.demo.services import free_port, server
 
 NOWHERE = Service("http://127.0.0.1:9")
@@ -88,10 +89,9 @@ def source(number: int) -> Source:
     return Source(f"{PREFIX}{number:07}.jpg", 300_000, f"{number:032x}", None, 1_772_366_400.0)
 
 
-def fill_ledger(ledger: Ledger, books: Books) -> None:
+def fill_ledger(ledger: Ledger, books: Books, answer: Reply = GOOD) -> None:
     """One image goes through the ledger as in a batch; its rows, under other names, are all the others."""
-    account = NOWHERE.account()
-    _answer_one(ledger, account)
+    _answer_one(ledger, NOWHERE.account(), answer)
     engine = ledger.engine
     with engine.begin() as db:
         tables = (schema.recognition, schema.attempt, schema.source, schema.outcome)
@@ -114,15 +114,13 @@ def fill_ledger(ledger: Ledger, books: Books) -> None:
     assert len(known) == min(100, books.keys), "the ledger does not know what it was filled with"
 
 
-def _answer_one(ledger: Ledger, account: Account) -> None:
+def _answer_one(ledger: Ledger, account: Account, answer: Reply) -> None:
     identity = Identity(account.service, account.endpoint.name, _sha256(1))
     since = ledger.open_run(FIRST)
     claim = ledger.claim(identity, FIRST)
     assert isinstance(claim, Claim)
     attempt = ledger.begin(claim, account, FIRST, sent_sha256=identity.sha256, asked_since=since)
     assert isinstance(attempt, Attempt)
-    fields = {f"field_{n}": "某某有限公司 1234567890" for n in range(12)}
-    answer = reply(result={"code": "0", "message": "success", "result": fields})
     ledger.settle(attempt, account, read(answer, account), answer)
     ledger.remember_sources([(source(0), identity.sha256)])
     ledger.write_outcomes(FIRST, account, [Outcome(source(0).uri, identity, "recognised", "10000")])

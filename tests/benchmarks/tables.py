@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_jdocr.core.prices import cheapest
 from tests.benchmarks.rows import Found, Row, read
 from tests.rate.report import markdown, percent
 
@@ -114,6 +115,60 @@ def rerun(found: Found) -> str:
 
 
 _RERUN = ("listing", "look-up", "re-run")
+
+
+def scale(found: Found) -> str:
+    measured = [
+        (
+            row["server"],
+            f"{row['images']:_}",
+            f"{row['ledger_mb']:_.1f} MB",
+            f"{1e6 * row['ledger_mb'] / row['images']:_.0f} B",
+            f"{row['seconds']:.1f} s",
+            f"{1e6 * row['seconds'] / row['images']:.0f} µs",
+            f"{row['peak_mb']:.0f} MB",
+        )
+        for row in sorted(found.rows, key=lambda row: (row["server"], row["images"]))
+    ]
+    headings = ("ledger", "images", "its size", "an image", "a re-run over all", "an image", "peak")
+    parts = [markdown(headings, measured)]
+    for what, name, unit in (("Size of the ledger", "ledger_mb", "GB"), ("A re-run", "seconds", "minutes")):
+        per = 1000 if unit == "GB" else 60
+        rows = [
+            (
+                server,
+                *(
+                    f"{_drawn(found.having(server=server), name, images) / per:_.1f} {unit}"
+                    for images in DRAWN
+                ),
+            )
+            for server in _each(found.rows, "server")
+        ]
+        parts.append(markdown((what, *(f"{images:_} images" for images in DRAWN)), rows))
+    parts.append(_sending())
+    return "\n\n".join(parts)
+
+
+DRAWN = (1_000_000, 10_000_000)
+
+
+def _drawn(rows: Sequence[Row], name: str, images: int) -> float:
+    """On the line through the last two steps."""
+    one, two = sorted(rows, key=lambda row: row["images"])[-2:]
+    slope = (two[name] - one[name]) / (two["images"] - one["images"])
+    return float(two[name] + slope * (images - two["images"]))
+
+
+def _sending() -> str:
+    """Follows from rate and price; nothing is measured."""
+    rows = []
+    for images in DRAWN:
+        bought = cheapest(images)
+        packs = ", ".join(f"{count} × {name}" for name, count in bought.packs.items())
+        days = (f"{images / qps / 86_400:_.1f} days" for qps in (2, 10, 50))
+        rows.append((f"{images:_}", *days, f"{images / 1000:_.0f} days", f"{bought.yuan:_} ({packs})"))
+    headings = ("images", "at 2 QPS", "at 10 QPS", "at 50 QPS", "at 1000 calls a day", "yuan, at JD's packs")
+    return markdown(headings, rows)
 
 
 def loading(found: Found) -> str:
@@ -238,6 +293,7 @@ TABLES: Mapping[str, Callable[[Found], str]] = {
     "mapped": mapped,
     "memory": memory,
     "rerun": rerun,
+    "scale": scale,
     "loading": loading,
     "service": service,
     "sensor": sensor,

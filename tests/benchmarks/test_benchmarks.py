@@ -83,6 +83,14 @@ def test_every_benchmark_has_a_table_and_every_table_a_benchmark() -> None:
     assert set(tables.TABLES) == {*command.HERE, *command.IN_AIRFLOW}
 
 
+def test_what_is_larger_than_the_last_step_lies_on_the_line_through_the_last_two() -> None:
+    def step(images: int, seconds: float) -> rows.Row:
+        return {"server": "a database", "images": images, "ledger_mb": 3.0, "seconds": seconds, "peak_mb": 1}
+
+    said = tables.scale(rows.Found(HEAD, [step(10, 900.0), step(1_000, 60.0), step(100_000, 6_000.0)]))
+    assert "| a database | 1_000.0 minutes | 10_000.0 minutes |" in said
+
+
 # --- what is measured
 
 
