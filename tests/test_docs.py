@@ -69,15 +69,18 @@ def test_every_documented_key_reaches_the_row_or_its_details(endpoint: str) -> N
     assert not [key for key in keys if not docs_tables.places(row, key)]
 
 
-def test_every_verdict_is_explained() -> None:
-    rows = rows_of_table("errors.md", "| verdict |")
+@pytest.mark.parametrize(("page", "head"), [("errors.md", "| verdict |"), ("errors.zh-CN.md", "| 判定 |")])
+def test_every_verdict_is_explained(page: str, head: str) -> None:
+    rows = rows_of_table(page, head)
     assert {row[0].strip("`") for row in rows} == set(Verdict)
 
 
-def test_every_extra_of_the_connection_is_explained_with_its_default() -> None:
-    rows = {
-        row[0].strip("`"): row[1].strip("`") for row in rows_of_table("connection.md", "| extra | default |")
-    }
+@pytest.mark.parametrize(
+    ("page", "head"),
+    [("connection.md", "| extra | default |"), ("connection.zh-CN.md", "| extra | 默认值 |")],
+)
+def test_every_extra_of_the_connection_is_explained_with_its_default(page: str, head: str) -> None:
+    rows = {row[0].strip("`"): row[1].strip("`") for row in rows_of_table(page, head)}
     assert set(rows) == EXTRAS
     names = {"service": "signing_service"}
     defaults = {field.name: field.default for field in fields(Account) if field.default is not MISSING}
