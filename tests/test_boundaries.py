@@ -50,6 +50,7 @@ LINE = (
     "tables",
     "warehouse",
     "loading",
+    "review",
 )
 
 

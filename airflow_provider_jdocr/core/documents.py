@@ -146,7 +146,7 @@ def finding(code: str, message: str, names: tuple[str, ...] = (), **values: str 
 
 def rows_of(document: Document) -> Rows:
     """Everything that this document decides alone; what others say of the same invoice comes later."""
-    header, findings = _header(document.invoice)
+    header, findings = header_values(document.invoice)
     lines, line_findings = _lines(document.invoice)
     key = invoice_key(header["code"], header["number"])
     own = (_storable_finding(each) for each in document.findings)
@@ -243,7 +243,8 @@ def _explains_no_key(finding: Finding) -> bool:
     return finding.severity is Severity.ERROR and bool(about)
 
 
-def _header(invoice: Invoice | None) -> tuple[dict[str, Any], list[Finding]]:
+def header_values(invoice: Invoice | None) -> tuple[dict[str, Any], list[Finding]]:
+    """The values of the columns that documents and invoices have in common, and what they cannot hold."""
     if invoice is None:
         return dict.fromkeys(HEADER), []
     return _values(invoice, HEADER, HEADER_NUMBERS, "")

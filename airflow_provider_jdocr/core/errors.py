@@ -16,7 +16,8 @@ answered by the class of an exception::
     ├── LedgerError
     │   ├── LedgerUnavailable   the database is not there right now
     │   └── LedgerSchemaError   the ledger was made by another version                permanent
-    └── WarehouseError          rows could not be written
+    ├── WarehouseError          rows could not be written
+    └── ReviewRefused           a person's decision that cannot be carried out        permanent
 
 ``permanent`` says that a retry without a person's help must give the same error. No error carries a secret, a
 signed URL or a picture's bytes: evidence is codes, ids, URIs and counts. Every error survives pickling.
@@ -409,3 +410,15 @@ class WarehouseError(JdOcrError):
         super().__init__(message, table=table, permanent=permanent)
 
     table: str
+
+
+class ReviewRefused(JdOcrError):  # noqa: N818  the name says what happened
+    """A person's decision about a document that cannot be carried out; nothing was changed by it."""
+
+    permanent = True
+
+    def __init__(self, message: str = "", *, document_id: str = "", field: str = "") -> None:
+        super().__init__(message, document_id=document_id, field=field)
+
+    document_id: str
+    field: str

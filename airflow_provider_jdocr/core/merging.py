@@ -8,6 +8,8 @@ Pure functions over rows of documents. The laws of `merge`, over all documents w
 - a document from another file than the source is named as a duplicate; it says nothing against the invoice;
 - an invoice that a red one takes back goes to review with all its documents;
 - what a person reviewed is left as it is; documents that come later are only held against it;
+- a document that a person rejected has no part in its invoice while there is another;
+- of an invoice whose source a person reviewed, a document in doubt fills nothing;
 - the same documents give the same invoice, however often they are loaded.
 
 `compared` is about one picture that two endpoints read: where they read two invoices, both documents say so.
@@ -77,10 +79,9 @@ def merge(
     taken_back = tuple(_taken_back(red) for red in sorted(set(taken_back_by) - {key}))
     if booked is not None and booked["reviewed_at"] is not None:
         return _held_against(booked, ordered, fresh, taken_back)
-    source = next(
-        (row for row in ordered if booked and row["document_id"] == booked["document_id"]), ordered[0]
-    )
-    return _merged(key, source, [row for row in ordered if row is not source], taken_back, doubted)
+    kept = [row for row in ordered if not is_rejected(row)] or ordered
+    source = next((row for row in kept if booked and row["document_id"] == booked["document_id"]), kept[0])
+    return _merged(key, source, [row for row in kept if row is not source], taken_back, doubted)
 
 
 def _merged(
@@ -97,6 +98,8 @@ def _merged(
             said[other["document_id"]].append(_conflict(other, header, source, differing))
             said[source["document_id"]].append(_conflict(header, other, other, differing))
             doubtful = True
+            continue
+        if source["reviewed_at"] is not None and _doubtful(other, doubted):
             continue
         filled = {name: other[name] for name in HEADER if header[name] is None and other[name] is not None}
         header |= filled
@@ -147,7 +150,7 @@ def _differing(names: Iterable[str], one: Row, other: Row) -> tuple[str, ...]:
 def compared(documents: Iterable[Row]) -> dict[str, tuple[Finding, ...]]:
     """What documents of one picture say of each other; those of one invoice are the business of `merge`."""
     said: dict[str, list[Finding]] = {}
-    for one, other in permutations(documents, 2):
+    for one, other in permutations((row for row in documents if not is_rejected(row)), 2):
         if one["endpoint"] == other["endpoint"] or one["invoice_key"] == other["invoice_key"] is not None:
             continue
         if names := _differing(("code", "number", *KEY_FACTS), one, other):
@@ -155,9 +158,14 @@ def compared(documents: Iterable[Row]) -> dict[str, tuple[Finding, ...]]:
     return {name: tuple(each) for name, each in said.items()}
 
 
+def is_rejected(document: Row) -> bool:
+    """Whether a person said that it is not to be booked."""
+    return document["reviewed_at"] is not None and bool(document["review_status"] == "rejected")
+
+
 def _doubtful(document: Row, doubted: frozenset[str]) -> bool:
     if document["reviewed_at"] is not None:
-        return bool(document["review_status"] == "rejected")
+        return is_rejected(document)
     return bool(document["doubtful"]) or document["document_id"] in doubted
 
 

@@ -44,7 +44,7 @@ from airflow_provider_jdocr.core.documents import (
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
 from airflow_provider_jdocr.core.findings import Finding, review_status
 from airflow_provider_jdocr.core.ledger import Identity
-from airflow_provider_jdocr.core.merging import BY_INVOICE, BY_PICTURE, Merged, compared, merge
+from airflow_provider_jdocr.core.merging import BY_INVOICE, BY_PICTURE, Merged, compared, is_rejected, merge
 from airflow_provider_jdocr.core.tables import Json, Tables
 
 SCHEMA_VERSION = 2
@@ -160,7 +160,7 @@ class Warehouse:
             columns.document_id, columns.answer_id, columns.reading_version, columns.reviewed_at, columns.uris
         )
         found: dict[Identity, Loaded] = {}
-        with _translated(self.tables), self._reading() as db:
+        with self.reading() as db:
             for part in _parts(names):
                 for row in db.execute(query.where(columns.document_id.in_(part))):
                     state = Loaded(
@@ -191,23 +191,26 @@ class Warehouse:
         stream = iter(documents)
         names = also_named or {}
         while (chunk := list(islice(stream, CHUNK_SIZE))) or names:
-            report += self._in_transaction(_Chunk(self.tables, chunk, names, self._clock).write)
+            report += self.in_turn(_Chunk(self.tables, chunk, names, self._clock).write)
             names = {}
         return report
 
     def _found_version(self) -> int | None:
         """None: the tables are not there, or nobody finished making them."""
-        with _translated(self.tables), self._reading() as db:
+        with self.reading() as db:
             engines.refuse_small_packets(db, "warehouse_conn_id")
             meta = self.tables.meta
             if not sa.inspect(db).has_table(meta.name, schema=meta.schema):
                 return None
             return _version_row(self.tables, db)
 
-    def _reading(self) -> sa.Connection:
-        return engines.reading(self._engine)
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to read with. Errors of the database are `WarehouseError`."""
+        with _translated(self.tables), engines.reading(self._engine) as db:
+            yield db
 
-    def _in_transaction(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+    def in_turn(self, work: Callable[[sa.Connection], _Result]) -> _Result:
         """Runs `work` under the warehouse's lock, again where another session got in its way."""
         for left in reversed(range(_TRIES)):
             try:
@@ -218,6 +221,16 @@ class Warehouse:
                 if not left or not _may_be_repeated(error):
                     raise _warehouse_error(self.tables, error) from error.orig
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def now(self) -> datetime:
+        """The time that rows are written with."""
+        return self._clock()
+
+    def judge_again(self, db: sa.Connection, documents: Sequence[_Row]) -> None:
+        """Within `in_turn`: what follows for others from a change of these documents, whose rows are given as
+        they were and as they are.
+        """
+        _Chunk(self.tables, (), {}, self._clock).judge_again(db, documents)
 
     def _lock(self, db: sa.Connection) -> None:
         """A write to the one row of meta, by which loads take turns; in SQLite, the file's write lock."""
@@ -287,17 +300,35 @@ class _Chunk:
             for name, rows in self._read.items()
             if name not in before or _supersedes(rows.document, before[name])
         }
-        siblings = self._siblings(fresh)
-        by_picture = _by_picture([*(rows.document for rows in fresh.values()), *siblings.values()])
-        merges, booked, others = self._merge(fresh, before, siblings, frozenset(by_picture))
-        judged = {name for merged in merges.values() for name in merged.judged}
-        by_invoice = {name: said for merged in merges.values() for name, said in merged.findings.items()}
-        self._tell(judged, by_invoice, BY_INVOICE, fresh, others)
-        self._tell({*fresh, *siblings}, by_picture, BY_PICTURE, fresh, siblings)
+        merges, booked = self._judge(fresh, [before[name] for name in fresh if name in before])
         self._write_documents(fresh, before)
         inserted, updated = self._write_invoices(merges, booked)
         removed = self._remove_empty(booked, merges)
         return self._report(fresh, inserted=inserted, updated=updated, removed=removed)
+
+    def judge_again(self, db: sa.Connection, documents: Sequence[_Row]) -> None:
+        self._db, self._now = db, self._clock()
+        merges, booked = self._judge({}, documents)
+        self._write_invoices(merges, booked)
+        self._remove_empty(booked, merges)
+
+    def _judge(
+        self, fresh: dict[str, Rows], changed: Sequence[_Row]
+    ) -> tuple[dict[str, Merged], dict[str, _Row]]:
+        """Tells all documents what they owe to each other; gives the invoices, as they are to be and as they
+        are. `changed`: rows of documents that are there, as they were or are.
+        """
+        new = [rows.document for rows in fresh.values()]
+        found = self._documents("sha256", {row["sha256"] for row in (*new, *changed)})
+        siblings = {name: row for name, row in found.items() if name not in fresh}
+        by_picture = _by_picture([*new, *siblings.values()])
+        touched = [*new, *changed, *siblings.values()]
+        merges, booked, others = self._merge(fresh, touched, frozenset(by_picture))
+        judged = {name for merged in merges.values() for name in merged.judged}
+        by_invoice = {name: said for merged in merges.values() for name, said in merged.findings.items()}
+        self._tell(judged, by_invoice, BY_INVOICE, fresh, others)
+        self._tell({*fresh, *siblings}, by_picture, BY_PICTURE, fresh, siblings)
+        return merges, booked
 
     def _documents(self, column: str, values: Collection[str]) -> dict[str, dict[str, Any]]:
         documents = self._tables.documents
@@ -329,34 +360,23 @@ class _Chunk:
         dates = {"first_loaded_at": first, "loaded_at": self._now, "reviewed_at": None, "uris": uris}
         return Rows({**rows.document, **dates}, rows.lines, rows.findings)
 
-    def _siblings(self, fresh: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
-        """The documents that are there of the same files."""
-        found = self._documents("sha256", {rows.document["sha256"] for rows in fresh.values()})
-        return {name: row for name, row in found.items() if name not in fresh}
-
     def _merge(
-        self,
-        fresh: Mapping[str, Rows],
-        before: Mapping[str, _Row],
-        siblings: Mapping[str, _Row],
-        doubted: frozenset[str],
+        self, fresh: Mapping[str, Rows], touched: Sequence[_Row], doubted: frozenset[str]
     ) -> tuple[dict[str, Merged], dict[str, _Row], dict[str, dict[str, Any]]]:
-        """The invoices that these documents and their siblings belong or belonged to, and those that they
-        take back, with all documents of each.
+        """The invoices that these documents belong or belonged to, and those that they take back, with all
+        documents of each.
         """
-        new = [rows.document for rows in fresh.values()]
-        touched = [*new, *siblings.values(), *(before[name] for name in fresh if name in before)]
         keys = {row[name] for row in touched for name in ("invoice_key", "takes_back")} - {None}
         others = {
             name: row for name, row in self._documents("invoice_key", keys).items() if name not in fresh
         }
         groups: dict[str, list[_Row]] = {}
-        for row in [*new, *others.values()]:
+        for row in [*(rows.document for rows in fresh.values()), *others.values()]:
             if row["invoice_key"] is not None:
                 groups.setdefault(row["invoice_key"], []).append(row)
         booked = self._invoices(keys)
         red = self._taken_back(keys, fresh)
-        names = frozenset(fresh)
+        names = frozenset(fresh or others)
         merges = {
             key: merge(key, rows, booked.get(key), names, taken_back_by=red.get(key, ()), doubted=doubted)
             for key, rows in groups.items()
@@ -369,6 +389,8 @@ class _Chunk:
         there = [row for name, row in found.items() if name not in fresh]
         named: dict[str, set[str]] = {}
         for row in [*there, *(rows.document for rows in fresh.values())]:
+            if is_rejected(row):
+                continue
             if row["takes_back"] is not None and row["invoice_key"] is not None:
                 named.setdefault(row["takes_back"], set()).add(row["invoice_key"])
         return named
