@@ -15,18 +15,25 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from airflow_provider_jdocr.core.auditing import RULES
-from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
+from airflow_provider_jdocr.core.documents import HEADER, LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
+from airflow_provider_jdocr.core.engines import DIALECTS
 from airflow_provider_jdocr.core.errors import CODES, LAYERS
 from airflow_provider_jdocr.core.findings import CHECKS
-from airflow_provider_jdocr.core.parsing import Invoice, parse
+from airflow_provider_jdocr.core.parsing import OCR_INVOICE_KINDS, Invoice, InvoiceKind, parse
 from airflow_provider_jdocr.core.planning import FATES, PARTS
 from airflow_provider_jdocr.core.prices import PACKS, price_of
 from airflow_provider_jdocr.core.pruning import KINDS
+from airflow_provider_jdocr.core.tables import Tables
+from airflow_provider_jdocr.core.warehouse import Warehouse
 from airflow_provider_jdocr.server.contracts import DESCRIPTIONS
 from tests.benchmarks import tables as benchmarks
 from tests.docs_chinese import FINDINGS, chinese
+from tests.docs_columns import KINDS as KINDS_IN_CHINESE
+from tests.docs_columns import meaning
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MARKED = re.compile(r"(<!-- table: ([a-z_]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -166,6 +173,73 @@ def audit_rules() -> str:
 
 
 @cache
+def warehouse_columns() -> Mapping[str, tuple[sa.Column[Any], ...]]:
+    """Tables and view of the warehouse with their columns; what documents and invoices share is `header`."""
+    tables = Tables(None, "")
+    parts = {
+        name: tuple(getattr(tables, name).columns)
+        for name in ("documents", "invoices", "lines", "findings", "reviews")
+    }
+    own = {
+        name: tuple(each for each in columns if each.name not in HEADER)
+        if name in ("documents", "invoices")
+        else columns
+        for name, columns in parts.items()
+    }
+    return {**own, "header": tuple(tables.invoices.columns[name] for name in HEADER)}
+
+
+@cache
+def view_columns() -> tuple[str, ...]:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    Warehouse(engine).create()
+    return tuple(column["name"] for column in sa.inspect(engine).get_columns("jdocr_tax_check"))
+
+
+def _type(column: sa.Column[Any], dialect: str) -> str:
+    return column.type.compile(dialect=DIALECTS[dialect]())
+
+
+def _whether(column: sa.Column[Any]) -> tuple[str, str]:
+    if column.primary_key:
+        return "key", "键"
+    return ("may be empty", "可为空") if column.nullable else ("", "")
+
+
+def columns(table_name: str, language: int) -> str:
+    rows = (
+        (
+            f"`{each.name}`",
+            f"`{_type(each, 'postgresql')}`",
+            _whether(each)[language],
+            meaning(table_name, each.name, language),
+        )
+        for each in warehouse_columns()[table_name]
+    )
+    return table((("column", "type", "", "meaning"), ("列", "类型", "", "含义"))[language], rows)
+
+
+def tax_check_columns(language: int) -> str:
+    rows = ((f"`{name}`", meaning("tax_check", name, language)) for name in view_columns())
+    return table((("column", "meaning"), ("列", "含义"))[language], rows)
+
+
+def column_types() -> str:
+    """How each type is called in each database; the same for readers of English and of Chinese."""
+    every = [each for found in warehouse_columns().values() for each in found]
+    rows = {
+        tuple(f"`{_type(each, name)}`" for name in ("postgresql", "mysql", "sqlite")): None for each in every
+    }
+    return table(("PostgreSQL", "MySQL, MariaDB", "SQLite"), sorted(rows))
+
+
+def invoice_kinds() -> str:
+    digits = {kind: text for text, kind in OCR_INVOICE_KINDS.items()}
+    rows = ((f"`{kind}`", digits.get(kind, ""), KINDS_IN_CHINESE[kind]) for kind in InvoiceKind)
+    return table(("`kind`", "`invoice_type`", "发票种类"), rows)
+
+
+@cache
 def tried_out() -> list[dict[str, Any]]:
     """Every bad input with what it led to; takes some twenty seconds."""
     command = [sys.executable, "-m", "tests.bad_input"]
@@ -259,6 +333,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "loading_findings": loading_findings,
     **{f"{endpoint}_keys": partial(keys, endpoint) for endpoint in KEYS},
     **{f"{layer}_codes": partial(codes, layer) for layer in LAYERS},
+    **{f"columns_of_{name}": partial(columns, name, 0) for name in warehouse_columns()},
+    "columns_of_tax_check": partial(tax_check_columns, 0),
+    "column_types": column_types,
+    "invoice_kinds": invoice_kinds,
     **{f"bench_{name}": partial(benchmarks.table, name) for name in benchmarks.TABLES},
 }
 
@@ -270,6 +348,8 @@ CHINESE: Mapping[str, Callable[[], str]] = {
         {code: each for code, (each, _) in LOADING_FINDINGS.items()}
     ),
     **{f"{layer}_codes": partial(chinese_codes, layer) for layer in LAYERS},
+    **{f"columns_of_{name}": partial(columns, name, 1) for name in warehouse_columns()},
+    "columns_of_tax_check": partial(tax_check_columns, 1),
 }
 
 

@@ -11,7 +11,7 @@ from airflow_provider_jdocr.core.documents import LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import CODES, Code, Verdict
 from airflow_provider_jdocr.core.findings import CHECKS
-from tests import docs_chinese, docs_tables
+from tests import docs_chinese, docs_columns, docs_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -50,6 +50,18 @@ def test_every_table_has_its_place_in_the_documents() -> None:
 def test_every_finding_has_its_chinese() -> None:
     """When this fails: a line in tests/docs_chinese.py."""
     assert set(docs_chinese.FINDINGS) == {*CHECKS, *LOADING_FINDINGS}
+
+
+def test_every_column_is_explained_and_nothing_else() -> None:
+    """When this fails: a line in tests/docs_columns.py."""
+    columns = {name: [each.name for each in found] for name, found in docs_tables.warehouse_columns().items()}
+    columns["tax_check"] = list(docs_tables.view_columns())
+    known = {f"{name}.{column}" for name, found in columns.items() for column in found}
+    known |= {column for found in columns.values() for column in found}
+    assert not [name for name in docs_columns.MEANINGS if name not in known]
+    for name, found in columns.items():
+        for column in found:
+            assert all(docs_columns.meaning(name, column, language) for language in (0, 1))
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=lambda code: f"{code.layer}-{code.code}")
