@@ -8,6 +8,7 @@ retries; every other error keeps its own class, for retry policies to match.
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
@@ -23,7 +24,7 @@ from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
 from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Identity, InDoubt, Ledger, Resend
 from airflow_provider_jdocr.core.loading import load_answers
 from airflow_provider_jdocr.core.sources import Images, Source, select, validate_images
-from airflow_provider_jdocr.core.warehouse import Warehouse
+from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse
 from airflow_provider_jdocr.databases import database
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
 from airflow_provider_jdocr.hooks import JdOcrHook, run_key_of
@@ -176,10 +177,11 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
 
     Give either `images` or the `manifest` of a recognising task (or those of a mapped one). After loading
     it fails when a manifest says that its task failed, or when a task right above this one failed: under
-    ``trigger_rule="all_done"``, which lets what was paid for be loaded, nothing else would tell of it.
+    ``trigger_rule="all_done"``, which lets what was paid for be loaded, nothing else would tell of it. It
+    fails, too, when images were given and none of them has an answer.
 
-    :param images: as of `JdOcrRecognizeInvoicesOperator`; images without an answer are counted, not asked
-        for.
+    :param images: as of `JdOcrRecognizeInvoicesOperator`; images without an answer are counted as
+        `not_answered`, not asked for.
     :param manifest: what a recognising task returned, or a list of that.
     :param jdocr_conn_id: names the ledger and, for `images`, the endpoint whose answers are meant.
     :param warehouse_conn_id: the database of the tables.
@@ -236,32 +238,35 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
             engine = database(self.warehouse_conn_id, "warehouse_conn_id").engine()
             warehouse = Warehouse(engine, schema=self.schema or None, prefix=self.table_prefix)
             warehouse.create()
+            unseen: Counter[str] = Counter()
             items = (
                 _of_manifests(ledger, manifests)
                 if self.images is None
-                else self._of_images(hook, ledger, self.images)
+                else self._of_images(hook, ledger, self.images, unseen)
             )
-            report = asdict(
-                load_answers(ledger, warehouse, items, today=_today(), log=cast(logging.Logger, self.log))
-            )
-            return self._conclude(report, manifests, context)
+            report = load_answers(
+                ledger, warehouse, items, today=_today(), log=cast(logging.Logger, self.log)
+            ) + LoadReport(considered=unseen.total(), not_answered=unseen.total())
+            return self._conclude(asdict(report), manifests, context)
 
-    def _of_images(self, hook: JdOcrHook, ledger: Ledger, images: Images) -> Iterator[tuple[Identity, str]]:
+    def _of_images(
+        self, hook: JdOcrHook, ledger: Ledger, images: Images, unseen: Counter[str]
+    ) -> Iterator[tuple[Identity, str]]:
         """The recognitions of the images, by the listing alone where the ledger has seen these files
-        before.
+        before. The others are counted as unseen.
         """
         account = hook.get_account()
         storage = open_storage(images, self.storage_conn_id or None)
         found = select(images, storage)
-        unseen = 0
         while page := list(islice(found, LOOKUP_SIZE)):
             known = ledger.known_sources([source for source in page if isinstance(source, Source)])
-            unseen += len(page) - len(known)
+            unseen["images"] += len(page) - len(known)
             for uri, sha256 in known.items():
                 yield Identity(account.service, account.endpoint.name, sha256), uri
-        if unseen:
+        if unseen.total():
             self.log.warning(
-                "%d images have not been recognised as they are now; nothing is loaded of them.", unseen
+                "%d images have not been recognised as they are now; nothing is loaded of them.",
+                unseen.total(),
             )
 
     def _conclude(
@@ -284,7 +289,24 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
             raise BatchFailed(
                 f"What there is was loaded. {'; '.join(reasons[:10])}", manifest=report, permanent=True
             )
+        if self.images is not None:
+            self._look_for_answers(report, ti)
         return report
+
+    def _look_for_answers(self, report: dict[str, Any], ti: Any) -> None:
+        """An inbox may be empty, and images may wait. That all of them do is a wrong connection, or too
+        early.
+        """
+        images = report["considered"]
+        if not images:
+            self.log.warning("There is no image to load: nothing matches what was asked for")
+        elif images == report["not_answered"]:
+            ti.xcom_push(_RETURN_VALUE, report)
+            raise BatchFailed(
+                f"images: none of {images} has an answer of this account's endpoint in the ledger; nothing "
+                "was loaded. Run the recognising task first, or name the jdocr_conn_id that it has.",
+                manifest=report,
+            )
 
 
 def _with_problems(reason: str, manifest: Manifest) -> str:

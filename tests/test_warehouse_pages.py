@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from airflow_provider_jdocr.core.review import STATUS
 from airflow_provider_jdocr.core.warehouse import Warehouse
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -27,6 +28,13 @@ def test_every_table_and_view_is_named(name: str, sqlite_url: str) -> None:
     found = sa.inspect(engine)
     rows = re.findall(r"^\| `(jdocr_\w+)` \|", (DOCS / name).read_text("utf-8"), re.MULTILINE)
     assert set(rows) == {*found.get_table_names(), *found.get_view_names()}
+
+
+@PAGES
+def test_every_state_of_a_row_is_explained(name: str) -> None:
+    table = (DOCS / name).read_text("utf-8").split("| `review_status` | |\n", 1)[1].split("\n\n", 1)[0]
+    firsts = " ".join(row.split("|")[1] for row in table.splitlines())
+    assert set(re.findall(r"`(\w+)`", firsts)) == {"clear", "review", *STATUS.values()}
 
 
 @PAGES

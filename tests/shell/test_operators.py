@@ -260,9 +260,41 @@ class TestLoad:
     def test_images_load_by_their_listing(self, warehouse: str, service: Service, tmp_path: Path) -> None:
         images = folder_of(tmp_path / "scans", 3)
         recognise(images=images, budget={"max_calls": 2})
-        load(images=images, warehouse_conn_id=warehouse, table_prefix="fapiao_")
+        report = load(images=images, warehouse_conn_id=warehouse, table_prefix="fapiao_")
         assert len(rows(tmp_path, "fapiao_documents")) == 2
         assert len(service.calls) == 2
+        assert (report["considered"], report["loaded"], report["not_answered"]) == (3, 2, 1)
+
+    def test_images_of_which_none_is_answered_fail_and_a_retry_may_help(
+        self, warehouse: str, service: Service, tmp_path: Path
+    ) -> None:
+        images, loading = folder_of(tmp_path / "scans", 3), TaskInstance(task_id="load")
+        with pytest.raises(
+            BatchFailed, match=r"none of 3 has an answer .* Run the recognising task"
+        ) as raised:
+            load(loading, images=images, warehouse_conn_id=warehouse)
+        assert not raised.value.permanent
+        assert loading.pushed["return_value"]["not_answered"] == 3
+        assert not service.calls
+
+    def test_images_that_another_endpoint_answered_fail(
+        self, warehouse: str, service: Service, connect: Connect, tmp_path: Path
+    ) -> None:
+        images = folder_of(tmp_path / "scans", 2)
+        recognise(images=images)
+        extra = {"ledger_conn_id": "ledger", "endpoint": "intsig_invoice"}
+        other = connect(
+            "other", conn_type="jdocr", login="key", password="a-secret", host=service.url, extra=extra
+        )
+        with pytest.raises(BatchFailed, match="none of 2 has an answer"):
+            load(images=images, jdocr_conn_id=other, warehouse_conn_id=warehouse)
+
+    def test_an_empty_inbox_is_a_warning(
+        self, warehouse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        report = load(images=folder_of(tmp_path / "scans", 0), warehouse_conn_id=warehouse)
+        assert not report["considered"]
+        assert "no image to load" in capsys.readouterr().out
 
     def test_loading_again_changes_nothing(self, warehouse: str, tmp_path: Path) -> None:
         manifest = recognise(images=folder_of(tmp_path / "scans", 3))
