@@ -65,17 +65,20 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     )
 
 
-def endpoints() -> str:
-    heads = (
-        "endpoint",
-        "URL",
-        "auth",
-        "body",
-        "formats",
-        "bytes, fewer than",
-        "shorter side, px",
-        "limits from",
-    )
+_ENDPOINT = (
+    "endpoint",
+    "URL",
+    "auth",
+    "body",
+    "formats",
+    "bytes, fewer than",
+    "shorter side, px",
+    "limits from",
+)
+_IN_CHINESE = ("接口", "URL", "auth", "body", "格式", "字节数，小于", "短边，像素", "限制出自")
+
+
+def endpoints(heads: Iterable[str] = _ENDPOINT) -> str:
     rows = (
         (
             f"`{row.name}`",
@@ -92,13 +95,13 @@ def endpoints() -> str:
     return table(heads, rows)
 
 
-def doors() -> str:
+def doors(heads: Iterable[str] = ("endpoint", "auth", "URL")) -> str:
     rows = (
         (f"`{row.name}`", f"`{auth}`", f"`{base_url}{row.path}`")
         for row in ENDPOINTS.values()
         for auth, base_url in ((row.auth, row.base_url), *row.other_doors)
     )
-    return table(("endpoint", "auth", "URL"), rows)
+    return table(heads, rows)
 
 
 def codes(layer: str) -> str:
@@ -321,6 +324,17 @@ def keys(endpoint: str) -> str:
     )
 
 
+def chinese_keys(endpoint: str) -> str:
+    row = ENDPOINTS[endpoint]
+    return table(
+        ("键", "京东的说明", "写到哪里"),
+        (
+            (f"`{key}`", said, "、".join(places(row, key)).replace("lines: ", "明细行 "))
+            for key, said in KEYS[endpoint].items()
+        ),
+    )
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "doors": doors,
@@ -348,6 +362,9 @@ CHINESE: Mapping[str, Callable[[], str]] = {
         {code: each for code, (each, _) in LOADING_FINDINGS.items()}
     ),
     **{f"{layer}_codes": partial(chinese_codes, layer) for layer in LAYERS},
+    "endpoints": partial(endpoints, _IN_CHINESE),
+    "doors": partial(doors, ("接口", "auth", "URL")),
+    **{f"{endpoint}_keys": partial(chinese_keys, endpoint) for endpoint in KEYS},
     **{f"columns_of_{name}": partial(columns, name, 1) for name in warehouse_columns()},
     "columns_of_tax_check": partial(tax_check_columns, 1),
 }

@@ -75,3 +75,10 @@ def test_a_page_and_its_translation_lead_to_each_other(page: Path) -> None:
     english, chinese = both(page)
     assert f"]({page.name})" in english
     assert f"]({original(page).name})" in chinese
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_a_translation_leads_to_translations_where_there_are_any(page: Path) -> None:
+    links = re.findall(r"\]\(([\w./-]+\.md)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    others = {(page.parent / link).resolve() for link in links} - {original(page)}
+    assert not [path.name for path in others if path.with_suffix(".zh-CN.md").is_file()]
