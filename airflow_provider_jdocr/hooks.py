@@ -70,6 +70,10 @@ class JdOcrHook(BaseHook):
         ledger.create()
         return ledger
 
+    def shares_ledger_with(self, other: "JdOcrHook") -> bool:
+        """Whether both connections name the same books. Opens nothing."""
+        return self._ledger_database == other._ledger_database  # noqa: SLF001 - of the same class
+
     def get_quota(self) -> Quota:
         """What is known of the account's quota. One query and no call; nothing is left open."""
         account, ledger = self.get_account(), Ledger(self._ledger_database.engine())

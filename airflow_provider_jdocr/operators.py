@@ -19,8 +19,10 @@ from zoneinfo import ZoneInfo
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_provider_jdocr import arguments
-from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, Stop, recognise_batch
+from airflow_provider_jdocr.core.account import Account
+from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, Stop
 from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
+from airflow_provider_jdocr.core.escalation import recognise_escalating, refuse_same
 from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Identity, InDoubt, Ledger, Resend
 from airflow_provider_jdocr.core.loading import load_answers
 from airflow_provider_jdocr.core.sources import Images, Source, select, validate_images
@@ -56,6 +58,9 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         instance.
     :param budget: ``{"max_calls": …, "keep_remaining": …}``: calls that this task instance may make, and
         calls that it leaves in the account.
+    :param escalate_to: a ``jdocr`` connection to another endpoint, with the same ledger, which is asked once
+        for each image whose answer the checks doubt; empty for none. What is said above holds for both
+        endpoints, `max_failed` and ``max_calls`` for both together.
     :param deferrable: wait for the quota without a worker slot.
     """
 
@@ -70,6 +75,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         "in_doubt",
         "resend",
         "budget",
+        "escalate_to",
     )
     ui_color = "#fde8e4"
     _kill: threading.Event | None = None
@@ -87,6 +93,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         in_doubt: str = "resend",
         resend: str = "none",
         budget: Budget | Mapping[str, Any] | None = None,
+        escalate_to: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -101,13 +108,14 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         self.in_doubt = in_doubt
         self.resend = resend
         self.budget = budget
+        self.escalate_to = escalate_to
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> dict[str, Any]:
         with permanent_errors_end_retries():
             manifest = self._recognise(context)
-            if self.on_quota == "wait" and (stop := _reset_to_wait_for(manifest)):
-                self._defer(stop, manifest.waiting)
+            if self.on_quota == "wait" and (waits := _reset_to_wait_for(manifest)):
+                self._defer(*waits)
             return self._conclude(manifest, context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:  # noqa: ARG002 - by contract
@@ -124,15 +132,18 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         policy = self._policy()
         hook = JdOcrHook(self.jdocr_conn_id)
         account = hook.get_account()
+        second = _second_account(hook, self.escalate_to)
         storage = open_storage(self.images, self.storage_conn_id or None)
         self._kill = self._kill or threading.Event()
-        return recognise_batch(
+        return recognise_escalating(
             select(self.images, storage, arguments.globs("ignore", self.ignore)),
             storage=storage,
             account=account,
+            second=second,
             ledger=hook.get_ledger(),
             run=run_key_of(context["ti"]),
             policy=policy,
+            today=_today(),
             log=self.log,
             stop=self._kill,
         )
@@ -160,15 +171,17 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
     def _conclude(self, manifest: Manifest, context: Context) -> dict[str, Any]:
         pushed = manifest.to_dict()
         reason, permanent = manifest.verdict(), manifest.permanent()
-        if reason is None and self.on_quota == "fail" and (stop := _reset_to_wait_for(manifest)):
-            reason = f"{stop.message}; {manifest.waiting} images wait and on_quota is 'fail'"
+        if reason is None and self.on_quota == "fail" and (waits := _reset_to_wait_for(manifest)):
+            stop, waiting = waits
+            reason = f"{stop.message}; {waiting} images wait and on_quota is 'fail'"
         if reason is not None:
             # Before the error: what was paid for can still be loaded.
             context["ti"].xcom_push(_RETURN_VALUE, pushed)
             raise BatchFailed(_with_problems(reason, manifest), manifest=pushed, permanent=permanent)
-        if manifest.waiting:
-            said = manifest.stop.message if manifest.stop else "nobody says why"
-            self.log.warning("%d images are left waiting: %s", manifest.waiting, said)
+        for part in manifest.parts:
+            if part.waiting:
+                said = part.stop.message if part.stop else "nobody says why"
+                self.log.warning("%d images are left waiting: %s", part.waiting, said)
         return pushed
 
 
@@ -311,15 +324,38 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
 
 def _with_problems(reason: str, manifest: Manifest) -> str:
     """The reason and the first images that did not make it; the log names them all."""
-    shown = [
-        f"{problem['uri']}: {problem['code']}: {problem['message']}" for problem in manifest.problems[:3]
-    ]
+    problems = [problem for part in manifest.parts for problem in part.problems]
+    shown = [f"{problem['uri']}: {problem['code']}: {problem['message']}" for problem in problems[:3]]
     return "\n".join((reason, *shown))
 
 
-def _reset_to_wait_for(manifest: Manifest) -> Stop | None:
-    stop = manifest.stop
-    return stop if stop and stop.reason == "quota_until_reset" and manifest.waiting else None
+def _reset_to_wait_for(manifest: Manifest) -> tuple[Stop, int] | None:
+    """Why images wait that need no more than a reset, and how many: those of the first such endpoint."""
+    for part in manifest.parts:
+        if part.waiting and part.stop and part.stop.reason == "quota_until_reset":
+            return part.stop, part.waiting
+    return None
+
+
+def _second_account(hook: JdOcrHook, conn_id: str | None) -> Account | None:
+    """The account to escalate to. Raises `ConfigurationError` where its answers would be no second opinion,
+    or in other books.
+    """
+    if conn_id in arguments.EMPTY:
+        return None
+    other = JdOcrHook(str(conn_id))
+    try:
+        account = other.get_account()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"escalate_to: {error}", field="escalate_to") from error
+    refuse_same(hook.get_account(), account)
+    if not hook.shares_ledger_with(other):
+        raise ConfigurationError(
+            f"escalate_to: connection {conn_id!r} has another ledger than {hook.jdocr_conn_id!r}. "
+            "Two answers to one picture belong into the same books: give both the same ledger_conn_id.",
+            field="escalate_to",
+        )
+    return account
 
 
 def _manifests(value: Any) -> list[Manifest]:
@@ -337,7 +373,7 @@ def _manifests(value: Any) -> list[Manifest]:
 
 def _of_manifests(ledger: Ledger, manifests: Iterable[Manifest]) -> Iterator[tuple[Identity, str]]:
     """The recognitions that the tasks of the manifests asked for, with the URI of each."""
-    for manifest in manifests:
+    for manifest in (part for whole in manifests for part in whole.parts):
         missing = manifest.inputs
         for outcome in ledger.outcomes(manifest.run):
             missing -= 1

@@ -51,6 +51,7 @@ LINE = (
     "warehouse",
     "loading",
     "review",
+    "escalation",
 )
 
 

@@ -90,6 +90,8 @@ class Policy:
     resend: Resend = "none"
     wait_for_quota: bool = False
     budget: Budget = field(default_factory=Budget)
+    calls_elsewhere: int = 0
+    """Calls that the same task made at another endpoint, which `max_calls` bounds together with these."""
 
 
 StopReason = Literal[
@@ -140,6 +142,14 @@ class Manifest:
     seconds: float
     stop: Stop | None = None
     problems: tuple[Mapping[str, str | None], ...] = ()
+    escalation: Manifest | None = None
+    """What became of the doubted of these images at a second endpoint; they are its `inputs`. None: no
+    second endpoint was named, or it was not asked.
+    """
+
+    @property
+    def parts(self) -> tuple[Manifest, ...]:
+        return (self,) if self.escalation is None else (self, self.escalation)
 
     @property
     def failed_items(self) -> int:
@@ -149,29 +159,46 @@ class Manifest:
     def adds_up(self) -> bool:
         return self.inputs == self.recognised + self.reused + self.failed_items + self.waiting
 
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether the sending ended for a reason that fails the task."""
+        return self.stop is not None and self.stop.reason in _FAILING_STOPS
+
     def verdict(self) -> str | None:
-        """Why the task has to fail; None: it may succeed."""
-        if not self.adds_up:
-            return f"the outcomes do not add up to the {self.inputs} inputs: {self.summary()}"
-        if self.stop and self.stop.reason in _FAILING_STOPS:
-            return self.stop.message
-        if self.failed_items > self.max_failed:
-            failed = f"{self.failed_items} of {self.inputs} images failed"
-            return f"{failed} and max_failed is {self.max_failed}: {self.summary()}"
+        """Why the task has to fail; None: it may succeed. An image that failed at the second endpoint had
+        an answer at the first: it is counted once.
+        """
+        for part in self.parts:
+            if not part.adds_up:
+                return f"the outcomes do not add up to the {part.inputs} inputs: {part.summary()}"
+            if part.stop and part.is_broken_off:
+                return part.stop.message
+        if (failed := sum(part.failed_items for part in self.parts)) > self.max_failed:
+            said = f"{failed} of {self.inputs} images failed and max_failed is {self.max_failed}"
+            return f"{said}: {self.summary()}"
         return None
 
     def permanent(self) -> bool:
         """Whether a retry of the task could not change the verdict."""
-        if self.stop and self.stop.reason in _FAILING_STOPS:
-            return self.stop.reason in ("configuration", "quota_until_topped_up")
-        return self.adds_up and self.failed_items - self.unsettled > self.max_failed
+        for part in self.parts:
+            if part.stop and part.is_broken_off:
+                return part.stop.reason in ("configuration", "quota_until_topped_up")
+        settled = sum(part.failed_items - part.unsettled for part in self.parts)
+        return all(part.adds_up for part in self.parts) and settled > self.max_failed
 
     def summary(self) -> str:
         counts = ", ".join(f"{getattr(self, name)} {name}" for name in OUTCOMES)
-        return f"{counts}; {self.calls} calls, {self.charged} charged, {self.charged_unknown} maybe charged"
+        cost = f"{self.calls} calls, {self.charged} charged, {self.charged_unknown} maybe charged"
+        if self.escalation is None:
+            return f"{counts}; {cost}"
+        asked = f"of the {self.escalation.inputs} doubted, at {self.escalation.endpoint}"
+        return f"{counts}; {cost}; {asked}: {self.escalation.summary()}"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"problems": [dict(problem) for problem in self.problems]}
+        return asdict(self) | {
+            "problems": [dict(problem) for problem in self.problems],
+            "escalation": self.escalation and self.escalation.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, value: object) -> Manifest:
@@ -365,7 +392,8 @@ class _Batch:
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
         self._since = _patiently(desk, partial(desk.ledger.open_run, desk.run))
-        self._traffic = _Traffic(desk, _patiently(desk, partial(desk.ledger.cost, desk.run)).calls)
+        calls = _patiently(desk, partial(desk.ledger.cost, desk.run)).calls
+        self._traffic = _Traffic(desk, calls + desk.policy.calls_elsewhere)
         self._counts: Counter[str] = Counter()
         self._problems: list[Mapping[str, str | None]] = []
         self._later: deque[_Later] = deque()
@@ -404,6 +432,7 @@ class _Batch:
             self._counts["inputs"] += len(page)
             present = [source for source in page if isinstance(source, Source)]
             known = _patiently(self._desk, partial(self._desk.ledger.known_sources, present))
+            known |= {source.uri: source.sha256 for source in present if source.sha256}
             identities = {uri: self._desk.identity(sha256) for uri, sha256 in known.items()}
             rows = _patiently(self._desk, partial(self._desk.ledger.recognitions, identities.values()))
             for source in page:
@@ -547,6 +576,7 @@ class _Batch:
             seconds=round(time.monotonic() - self._started, 3),
             stop=self._traffic.stop,
             problems=tuple(self._problems),
+            escalation=None,
         )
 
     # --- the worker threads
@@ -557,6 +587,8 @@ class _Batch:
             return self._stopped(source, stop)
         try:
             looked = self._look(source)
+            if source.sha256 not in (None, looked.sha256):
+                raise StorageError(f"{source.uri} is another file by now; the next run takes it up")
             if looked.sha256:
                 self._read.append((source, looked.sha256))
             if isinstance(looked, Rejected):

@@ -15,6 +15,8 @@ from airflow_provider_jdocr.core.errors import ConfigurationError
 MOST_ITEMS = 1_000
 LONGEST_TEXT = 20_000
 LARGEST_NUMBER = 2**53
+DEEPEST = 3
+"""Records within records; a manifest's own are not deeper."""
 
 _Record = TypeVar("_Record")
 
@@ -29,6 +31,8 @@ def restored(kind: type[_Record], value: object, name: str) -> _Record:
 def _record(kind: Any, value: object, place: str) -> Any:
     if not isinstance(value, Mapping):
         raise _not_ours(place, "is no record")
+    if place.count(".") >= DEEPEST:
+        raise _not_ours(place, "is too deep")
     declared = {each.name: each for each in fields(kind)}
     for name in value:
         if name not in declared:

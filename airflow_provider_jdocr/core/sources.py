@@ -32,13 +32,16 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An object as its storage lists it. `size` in bytes, `modified` in seconds since the epoch."""
+    """An object as its storage lists it. `size` in bytes, `modified` in seconds since the epoch; `sha256`
+    where a picture is meant that was read before, whatever is stored under its name by now.
+    """
 
     uri: str
     size: int | None = None
     etag: str | None = None
     version: str | None = None
     modified: float | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

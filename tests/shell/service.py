@@ -34,6 +34,22 @@ def invoice(remain: int = 499) -> Answer:
     )
 
 
+def keyed_invoice() -> Answer:
+    """The same invoice as `intsig_invoice` answers it."""
+    items = {
+        "vat_invoice_daima": FIELDS["code"],
+        "vat_invoice_haoma": FIELDS["invoice_no"],
+        "vat_invoice_issue_date": FIELDS["invoice_date"],
+        "vat_invoice_total": FIELDS["invoice_amount"],
+        "vat_invoice_tax_total": FIELDS["tax_amount"],
+        "vat_invoice_total_cover_tax_digits": FIELDS["total_amount"],
+    }
+    item_list = [{"key": key, "value": value} for key, value in items.items()]
+    business = {"type": "vat_electronic_invoice", "item_list": item_list}
+    result = {"code": 200, "message": "success", "result": business}
+    return _reply({"code": "10000", "charge": True, "msg": "查询成功,扣费", "result": result})
+
+
 def system(code: str, message: str = "") -> Answer:
     return _reply({"code": code, "charge": False, "msg": message})
 

@@ -3,6 +3,7 @@ for a typo.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from airflow_provider_jdocr.operators import JdOcrLoadInvoicesOperator, JdOcrRec
 from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
 from tests.shell.conftest import Connect
 from tests.shell.pictures import folder_of, picture
-from tests.shell.service import Answer, Service, invoice, system
+from tests.shell.service import Answer, Service, invoice, keyed_invoice, system
 
 
 @dataclass
@@ -54,6 +55,23 @@ def load(ti: TaskInstance | None = None, *, above: str = "", **arguments: Any) -
 @pytest.fixture
 def warehouse(connect: Connect, tmp_path: Path) -> str:
     return connect("warehouse", conn_type="sqlite", host=str(tmp_path / "warehouse.db"))
+
+
+@pytest.fixture
+def second(connect: Connect, service: Service, tmp_path: Path) -> str:
+    """The other endpoint, with the same ledger; and `jdocr_elsewhere`, with another one."""
+    connect("ledger_elsewhere", conn_type="sqlite", host=str(tmp_path / "elsewhere.db"))
+    named = {"jdocr_second": "ledger", "jdocr_elsewhere": "ledger_elsewhere"}
+    for conn_id, ledger in named.items():
+        connect(
+            conn_id,
+            conn_type="jdocr",
+            login="other-key",
+            password="another-secret-of-the-test",
+            host=service.url,
+            extra={"ledger_conn_id": ledger, "qps": 1000, "endpoint": "intsig_invoice"},
+        )
+    return "jdocr_second"
 
 
 def rows(tmp_path: Path, table: str) -> list[Any]:
@@ -137,12 +155,16 @@ class TestRecognise:
             ("budget", {"max_call": 1}),
             ("budget", {"max_calls": "all"}),
             ("budget", 7),
+            ("escalate_to", "nobody"),
+            ("escalate_to", "jdocr_default"),
+            ("escalate_to", "warehouse"),
+            ("escalate_to", "jdocr_elsewhere"),
             ("storage_conn_id", "nobody"),
             ("jdocr_conn_id", "nobody"),
         ],
     )
     def test_a_wrong_argument_fails_at_once_names_itself_and_costs_no_call(
-        self, argument: str, value: Any, service: Service, s3: Any
+        self, argument: str, value: Any, service: Service, s3: Any, warehouse: str, second: str
     ) -> None:
         s3.put_object(Bucket="scans", Key="a.png", Body=picture(1))
         arguments = {"images": "s3://scans/"} | {argument: value}
@@ -198,13 +220,85 @@ class TestRecognise:
         JdOcrRecognizeInvoicesOperator(task_id="recognise", images="s3://scans/").on_kill()
 
 
-def limited(service: Service, calls: int) -> None:
+@pytest.mark.usefixtures("account")
+class TestEscalation:
+    """The service answers both endpoints with an invoice whose seller has no tax id, which is doubted."""
+
+    @pytest.fixture(autouse=True)
+    def both_endpoints(self, service: Service) -> None:
+        service.answer = by_endpoint
+
+    def test_what_is_doubted_is_asked_for_at_the_second_endpoint_and_both_are_loaded(
+        self, second: str, warehouse: str, service: Service, tmp_path: Path
+    ) -> None:
+        images = folder_of(tmp_path / "scans", 3)
+        manifest = recognise(images=images, escalate_to=second)
+        asked = manifest["escalation"]
+        assert (manifest["recognised"], asked["inputs"], asked["recognised"], asked["calls"]) == (3, 3, 3, 3)
+        assert len(service.calls) == 6
+        load(manifest=manifest, warehouse_conn_id=warehouse)
+        assert len(rows(tmp_path, "jdocr_documents")) == 6
+
+    @pytest.mark.parametrize("nothing", ["", None, "None"])
+    def test_without_a_second_endpoint_nothing_is_asked_twice(
+        self, nothing: Any, service: Service, tmp_path: Path
+    ) -> None:
+        manifest = recognise(images=folder_of(tmp_path / "scans", 2), escalate_to=nothing)
+        assert (manifest["escalation"], len(service.calls)) == (None, 2)
+
+    def test_waiting_for_the_second_quota_takes_no_worker_slot_either(
+        self, second: str, service: Service, tmp_path: Path
+    ) -> None:
+        limited(service, 4, by_endpoint)
+        task = JdOcrRecognizeInvoicesOperator(
+            task_id="recognise",
+            images=folder_of(tmp_path / "scans", 3),
+            escalate_to=second,
+            deferrable=True,
+            max_in_flight=1,
+        )
+        with pytest.raises(TaskDeferred):
+            task.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+        assert len(service.calls) == 5
+
+    def test_on_quota_fail_is_about_the_second_endpoint_too(
+        self, second: str, service: Service, tmp_path: Path
+    ) -> None:
+        limited(service, 4, by_endpoint)
+        ti = TaskInstance()
+        images = folder_of(tmp_path / "scans", 3)
+        with pytest.raises(BatchFailed, match="2 images wait and on_quota is 'fail'"):
+            recognise(ti, images=images, escalate_to=second, on_quota="fail", max_in_flight=1)
+        assert ti.pushed["return_value"]["escalation"]["waiting"] == 2
+
+    def test_an_image_that_the_second_endpoint_failed_fails_the_task_after_all_was_tried(
+        self, second: str, service: Service, warehouse: str, tmp_path: Path
+    ) -> None:
+        failed = (200, b'{"code": "10000", "charge": true, "msg": "", "result": {"code": 500}}')
+        service.answer = lambda body: failed if len(service.calls) == 3 else by_endpoint(body)
+        ti = TaskInstance()
+        with pytest.raises(AirflowFailException, match="1 of 2 images failed and max_failed is 0"):
+            recognise(ti, images=folder_of(tmp_path / "scans", 2), escalate_to=second, max_in_flight=1)
+        pushed = ti.pushed["return_value"]
+        assert (pushed["recognised"], pushed["escalation"]["failed"]) == (2, 1)
+        with pytest.raises(AirflowFailException, match="What there is was loaded"):
+            load(manifest=pushed, warehouse_conn_id=warehouse)
+        assert len(rows(tmp_path, "jdocr_documents")) == 4
+
+
+def by_endpoint(body: bytes) -> Answer:
+    """Pictures come as they are to the one endpoint, in base64 to the other."""
+    return invoice() if body.startswith(b"\x89PNG") else keyed_invoice()
+
+
+def limited(service: Service, calls: int, answered: Callable[[bytes], Answer] = lambda _: invoice()) -> None:
     """The service answers so many calls and then has no more for today."""
     lock = threading.Lock()
 
-    def answer(_: bytes) -> Answer:
+    def answer(body: bytes) -> Answer:
         with lock:
-            return invoice() if len(service.calls) <= calls else system("10040", "超过每天限量，请明天继续")
+            over = len(service.calls) > calls
+            return system("10040", "超过每天限量，请明天继续") if over else answered(body)
 
     service.answer = answer
 
