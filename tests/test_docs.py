@@ -1,4 +1,4 @@
-"""The documents say what the code does: tables, defaults, links, commands."""
+"""The documents say what the code does: tables, defaults, links, commands. Translations say the same."""
 
 import re
 from dataclasses import MISSING, fields
@@ -140,3 +140,81 @@ def test_both_readmes_name_the_same_commands() -> None:
         return [re.sub(r"\s*#.*", "", line) for block in blocks for line in block.splitlines()]
 
     assert commands("README.md") == commands("README.zh-CN.md")
+
+
+# ── a page and its Chinese translation say the same ──
+
+TRANSLATED = sorted(
+    path for path in (*ROOT.glob("*.zh-CN.md"), *(ROOT / "docs").glob("*.zh-CN.md")) if path.is_file()
+)
+OTHERWISE = ("README", "SECURITY", "operations", "reliability")
+"""Translated with other tables: held by tests of their own, or not word for word."""
+IN_STEP = [path for path in TRANSLATED if not path.name.startswith(OTHERWISE)]
+TRANSLATIONS = pytest.mark.parametrize("page", IN_STEP, ids=lambda page: page.name)
+
+
+def original(page: Path) -> Path:
+    return page.with_name(page.name.replace(".zh-CN", ""))
+
+
+def both(page: Path) -> tuple[str, str]:
+    return text(original(page)), text(page)
+
+
+def written(page: str) -> str:
+    """The page as people wrote it: of a generated table only its name, of code nothing."""
+    named = docs_tables.MARKED.sub(lambda found: f"<{found[2]}>\n", page)
+    return re.sub(r"^ *```.*?^ *```$", "", named, flags=re.DOTALL | re.MULTILINE)
+
+
+def shape(page: str) -> list[str]:
+    """Headings by level, rows of tables by their columns, generated tables by name; in their order."""
+    lines = re.findall(r"^(#+(?= )|<[a-z_]+>$|\|.*\|$)", written(page), re.MULTILINE)
+    return [f"{line.count('|') - 1} columns" if line.startswith("|") else line for line in lines]
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^ *```(?:bash|python|sql)\n.*?^ *```$", page, re.DOTALL | re.MULTILINE)
+
+
+def names(page: str) -> set[str]:
+    """What stands in code marks: arguments, columns, codes, files."""
+    return {mark for mark in re.findall(r"`([^`\n]+)`", written(page)) if mark.isascii()}
+
+
+@TRANSLATIONS
+def test_a_translation_has_the_sections_and_the_tables_of_its_original(page: Path) -> None:
+    english, chinese = both(page)
+    assert shape(chinese) == shape(english)
+
+
+@TRANSLATIONS
+def test_a_translation_shows_the_same_code(page: Path) -> None:
+    english, chinese = both(page)
+    assert blocks(chinese) == blocks(english)
+
+
+@TRANSLATIONS
+def test_a_translation_names_the_same_things(page: Path) -> None:
+    english, chinese = both(page)
+    assert names(chinese) ^ names(english) == set()
+
+
+@TRANSLATIONS
+def test_a_translation_cites_the_same_sources(page: Path) -> None:
+    english, chinese = (re.findall(r"^\[\^([\w-]+)\]:", said, re.MULTILINE) for said in both(page))
+    assert chinese == english
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_a_page_and_its_translation_lead_to_each_other(page: Path) -> None:
+    english, chinese = both(page)
+    assert f"]({page.name})" in english
+    assert f"]({original(page).name})" in chinese
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_a_translation_leads_to_translations_where_there_are_any(page: Path) -> None:
+    links = re.findall(r"\]\(([\w./-]+\.md)(?:#[^)]*)?\)", text(page))
+    others = {(page.parent / link).resolve() for link in links} - {original(page)}
+    assert not [path.name for path in others if path.with_suffix(".zh-CN.md").is_file()]
