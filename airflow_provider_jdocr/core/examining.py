@@ -61,7 +61,9 @@ class Expectations:
         given = value or {}
         if not isinstance(given, Mapping) or not set(given) <= {"buyers", "repairs"}:
             raise ConfigurationError(
-                "checks: a mapping with the keys buyers and repairs is wanted. Correct it.", field="checks"
+                f"checks: a mapping with the keys buyers and repairs is wanted; got {given!r:.100}. "
+                "Correct it.",
+                field="checks",
             )
         return cls(buyers_of(given.get("buyers") or ()), _repairs(given.get("repairs") or ()))
 
