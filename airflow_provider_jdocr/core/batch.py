@@ -56,6 +56,8 @@ from airflow_provider_jdocr.core.replies import Reading, read_failure, read_repl
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
 
 PAGE_SIZE = 500
+OUTCOMES_AT_ONCE = 2_000
+"""Written down together, where none of them is a fresh answer; of those at most a page waits."""
 SENDS_PER_IMAGE = 5
 """Tries of one image in one batch while the service answers "again" or cannot be reached."""
 OVERRUNS_PER_IMAGE = 100
@@ -398,6 +400,7 @@ class _Batch:
         self._problems: list[Mapping[str, str | None]] = []
         self._later: deque[_Later] = deque()
         self._finished: list[Outcome] = []
+        self._fresh = 0
         self._read: deque[tuple[Source, str]] = deque()
         self._started = self._spoke = time.monotonic()
 
@@ -507,6 +510,7 @@ class _Batch:
         self._counts[outcome.outcome] += 1
         self._counts["unsettled"] += done.unsettled
         self._finished.append(outcome)
+        self._fresh += outcome.outcome == "recognised"
         if outcome.outcome in ("rejected", "failed", "held"):
             self._desk.log.warning(
                 "%s: %s %s: %s", outcome.uri, outcome.outcome, outcome.code, outcome.message
@@ -523,10 +527,11 @@ class _Batch:
 
     def _write_down(self, *, flush: bool) -> None:
         ledger = self._desk.ledger
-        if self._finished and (flush or len(self._finished) >= PAGE_SIZE):
+        enough = self._fresh >= PAGE_SIZE or len(self._finished) >= OUTCOMES_AT_ONCE
+        if self._finished and (flush or enough):
             write = partial(ledger.write_outcomes, self._desk.run, self._desk.account)
             _patiently(self._desk, partial(write, self._finished))
-            self._finished = []
+            self._finished, self._fresh = [], 0
         if self._read and (flush or len(self._read) >= PAGE_SIZE):
             # Worker threads go on adding at the other end.
             read = [self._read.popleft() for _ in range(len(self._read))]

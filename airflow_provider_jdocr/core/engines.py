@@ -14,7 +14,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -347,13 +347,31 @@ def upsert(
     if db.dialect.name == "mysql":
         db.execute(_mysql_upsert(table, names, unless), ordered)
         return
-    insert = _ON_CONFLICT[db.dialect.name](table)
+    given: Any = ordered
+    insert: Any = _ON_CONFLICT[db.dialect.name](table)
+    if db.dialect.name == "postgresql":
+        # An array a column: one statement that is planned once, however many rows there are.
+        insert = insert.from_select(list(ordered[0]), _unnested([table.c[name] for name in ordered[0]]))
+        given = {name: [row[name] for row in ordered] for name in ordered[0]}
     changed = insert.on_conflict_do_update(
         index_elements=keys,
         set_={name: insert.excluded[name] for name in names},
         where=sa.not_(unless(insert.excluded)) if unless else None,
     )
-    db.execute(changed, ordered)
+    db.execute(changed, given)
+
+
+def _unnested(columns: Iterable[sa.Column[Any]]) -> sa.Select[Any]:
+    arrays = (sa.bindparam(each.name, type_=postgresql.ARRAY(each.type)) for each in columns)
+    return sa.select(*(sa.func.unnest(each).label(each.key) for each in arrays))
+
+
+def among(column: sa.Column[Any], values: Sequence[Any], dialect: sa.Dialect) -> sa.ColumnElement[bool]:
+    """Whether `column` is one of `values`, of which there may be hundreds."""
+    if dialect.name == "postgresql":
+        # One parameter: the statement is planned once, however many values there are.
+        return column == sa.any_(sa.bindparam(None, list(values), type_=postgresql.ARRAY(column.type)))
+    return column.in_(values)
 
 
 def _mysql_upsert(

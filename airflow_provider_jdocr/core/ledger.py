@@ -269,11 +269,9 @@ class Ledger:
         with engines.reading(self._engine) as db:
             for part in _parts(list(stamps)):
                 columns = schema.source.c
-                for key, stamp, sha256 in db.execute(
-                    sa.select(columns.uri_digest, columns.stamp, columns.sha256).where(
-                        columns.uri_digest.in_(part)
-                    )
-                ):
+                found = sa.select(columns.uri_digest, columns.stamp, columns.sha256)
+                among = engines.among(columns.uri_digest, part, db.dialect)
+                for key, stamp, sha256 in db.execute(found.where(among)):
                     uri, expected = stamps[key]
                     if stamp == expected:
                         known[uri] = sha256
@@ -305,7 +303,8 @@ class Ledger:
         with engines.reading(self._engine) as db:
             now = self._now(db)
             for part in _parts(sorted({identity.sha256 for identity in wanted})):
-                for row in db.execute(_recognition_query.where(schema.recognition.c.sha256.in_(part))):
+                among = engines.among(schema.recognition.c.sha256, part, db.dialect)
+                for row in db.execute(_recognition_query.where(among)):
                     recognition = _as_recognition(row).at(now)
                     if recognition.identity in wanted:
                         found[recognition.identity] = recognition
