@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import rows
+from tests.benchmarks import rows, tables
 from tests.rate.report import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "bench"
 PUBLISHED = ROOT / "docs" / "measured"
+DRAWN = ROOT / "docs" / "images"
 HERE = ("grid", "rate", "cpu", "memory", "rerun", "scale", "loading", "service", "imports", "kill")
 IN_AIRFLOW = ("mapped", "sensor")
 
@@ -56,12 +57,15 @@ def measure(name: str, size: rows.Size, seed: int, command: str, say: Callable[[
 
 
 def publish(names: Sequence[str]) -> int:
-    """Runs of small size show that a benchmark works and nothing else."""
+    """Rows, and their pictures. Runs of small size show that a benchmark works and nothing else."""
     for name in names:
         kept = KEPT / f"{name}.jsonl"
         if kept.exists() and rows.read(kept).head["size"] == "full":
             PUBLISHED.mkdir(exist_ok=True)
             shutil.copyfile(kept, PUBLISHED / kept.name)
+            if name in tables.CHARTS:
+                charts = importlib.import_module("tests.benchmarks.charts")
+                charts.draw(name, rows.read(kept), DRAWN / f"bench_{name}.svg")
             sys.stderr.write(f"{name}: published\n")
         else:
             sys.stderr.write(f"{name}: there is no full run in {KEPT.relative_to(ROOT)}\n")

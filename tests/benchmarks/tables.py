@@ -13,6 +13,8 @@ from airflow_provider_jdocr.core.prices import cheapest
 from tests.benchmarks.rows import Found, Row, read
 from tests.rate.report import markdown, percent
 
+CHARTS = frozenset({"rate", "cpu", "loading", "scale", "service"})
+"""Those that have a picture beside the table: see `charts`."""
 MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measured"
 SHOWN_PACKAGES = {"Python": "Python", "apache-airflow": "Airflow", "sqlalchemy": "SQLAlchemy"}
 
@@ -23,7 +25,8 @@ def table(name: str) -> str:
     if not path.exists():
         return "Not measured yet.\n"
     found = read(path)
-    return f"{TABLES[name](found)}\n\n{_origin(name, found.head)}\n"
+    drawn = f"![{name}](images/bench_{name}.svg)\n\n" if name in CHARTS else ""
+    return f"{drawn}{TABLES[name](found)}\n\n{_origin(name, found.head)}\n"
 
 
 def _origin(name: str, head: Row) -> str:

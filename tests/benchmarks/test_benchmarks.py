@@ -62,6 +62,7 @@ def test_only_a_full_run_is_published(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(command, "ROOT", tmp_path)
     monkeypatch.setattr(command, "KEPT", tmp_path / "kept")
     monkeypatch.setattr(command, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(command, "DRAWN", tmp_path / "drawn")
     rows.keep(tmp_path / "kept" / "kill.jsonl", HEAD, [KILLED])
     rows.keep(tmp_path / "kept" / "cpu.jsonl", HEAD | {"size": "small"}, [])
     command.main(["--publish"])
@@ -89,6 +90,17 @@ def test_what_is_larger_than_the_last_step_lies_on_the_line_through_the_last_two
 
     said = tables.scale(rows.Found(HEAD, [step(10, 900.0), step(1_000, 60.0), step(100_000, 6_000.0)]))
     assert "| a database | 1_000.0 minutes | 10_000.0 minutes |" in said
+
+
+def test_the_pictures_are_drawn_from_the_rows_and_the_same_rows_give_the_same_picture(tmp_path: Path) -> None:
+    charts = pytest.importorskip("tests.benchmarks.charts", reason="matplotlib is in the group bench only")
+    assert charts.CHARTS.keys() == tables.CHARTS
+    steps = [{"server": "a database", "images": 10**n, "seconds": 10.0**n} for n in range(3, 6)]
+    for path in ("one.svg", "two.svg"):
+        charts.draw("scale", rows.Found(HEAD, steps), tmp_path / path)
+    one, two = (tmp_path / path for path in ("one.svg", "two.svg"))
+    assert one.read_bytes() == two.read_bytes()
+    assert "a database" in one.read_text()
 
 
 # --- what is measured
