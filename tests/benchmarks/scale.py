@@ -1,6 +1,6 @@
 """What a million and ten million scans take, from what thousands take.
 
-Ledgers of a thousand to a million images are made, as a batch leaves them, with a reply as JD's sample is.
+Ledgers of a thousand to a hundred thousand images are made, as a batch leaves them, with a reply as JD's sample is.
 Measured are their size in the database and a whole re-run over all their pictures: listing, look-up, memory.
 What is larger is drawn from the last two steps as a line; how long the sending takes and what it costs
 follows from rate and price alone.
@@ -20,7 +20,7 @@ from tests.benchmarks.rerun import Books, fill_ledger, listing, recognise_again
 from tests.benchmarks.rows import Row, Size
 from tests.benchmarks.stage import connected_to_s3, database, kinds, ledger_of
 
-STEPS = {"small": (500, 1_000, 2_000), "full": (1_000, 10_000, 100_000, 1_000_000)}
+STEPS = {"small": (500, 1_000, 2_000), "full": (1_000, 10_000, 100_000)}
 REPLY = Path(__file__).resolve().parents[1] / "core" / "replies" / "ocr_invoice.enveloped.json"
 
 
