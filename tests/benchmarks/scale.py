@@ -1,9 +1,9 @@
 """What a million and ten million scans take, from what thousands take.
 
-Ledgers of a thousand to a hundred thousand images are made, as a batch leaves them, with a reply as JD's sample is.
-Measured are their size in the database and a whole re-run over all their pictures: listing, look-up, memory.
-What is larger is drawn from the last two steps as a line; how long the sending takes and what it costs
-follows from rate and price alone.
+Ledgers of a thousand to a hundred thousand images are made, as a batch leaves them, with a reply as JD's
+sample is. Measured are their size in the database and a whole re-run over all their pictures: listing,
+look-up, memory. What is larger is drawn from the last two steps as a line; how long the sending takes and
+what it costs follows from rate and price alone.
 """
 
 from __future__ import annotations
