@@ -16,7 +16,7 @@ def get_provider_info() -> dict[str, object]:
             }
         ],
         "hooks": [_modules("hooks")],
-        "operators": [_modules("operators", "bookkeeping", "planning")],
+        "operators": [_modules("operators", "bookkeeping", "planning", "reviewing")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
         "cli": ["airflow_provider_jdocr.cli.definition.get_commands"],

@@ -143,7 +143,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
             ledger=hook.get_ledger(),
             run=run_key_of(context["ti"]),
             policy=policy,
-            today=_today(),
+            today=today(),
             log=self.log,
             stop=self._kill,
         )
@@ -258,7 +258,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
                 else self._of_images(hook, ledger, self.images, unseen)
             )
             report = load_answers(
-                ledger, warehouse, items, today=_today(), log=cast(logging.Logger, self.log)
+                ledger, warehouse, items, today=today(), log=cast(logging.Logger, self.log)
             ) + LoadReport(considered=unseen.total(), not_answered=unseen.total())
             return self._conclude(asdict(report), manifests, context)
 
@@ -388,7 +388,7 @@ def _of_manifests(ledger: Ledger, manifests: Iterable[Manifest]) -> Iterator[tup
             )
 
 
-def _today() -> date:
+def today() -> date:
     """Today where the invoices are issued: a date ahead of it is a finding."""
     return datetime.now(ZoneInfo("Asia/Shanghai")).date()
 

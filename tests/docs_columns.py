@@ -80,7 +80,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "reviewed_by": ("who decided", "谁作的决定"),
     "review_note": ("what that person noted", "此人的备注"),
     "first_loaded_at": ("when the row was made", "这一行写入的时间"),
-    "loaded_at": ("when it was changed last by loading", "入库最近一次改动它的时间"),
+    "loaded_at": ("when it was changed last, by loading or by review", "入库或复核最近一次改动它的时间"),
     # invoices
     "invoice_key": (
         "`code:number`, or the 20 digits of a fully digital invoice",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -550,3 +552,64 @@ def test_no_load_changes_what_was_reviewed(fact: str, warehouse: Warehouse) -> N
     value = others.get(fact, Decimal("1.00"))
     warehouse.load([document("a", replace(WRONG, **{fact: value}), version="9.9", answer_id="z")])
     assert everything(warehouse) == before
+
+
+# --- by SQL alone
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def statements(page: Path) -> list[str]:
+    blocks = re.findall(r"^```sql\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return [each for block in blocks for each in filter(None, map(str.strip, block.split(";")))]
+
+
+@pytest.mark.parametrize("page", ["review.md", "review.zh-CN.md"])
+def test_what_the_page_says_is_what_a_tool_of_ones_own_can_do(
+    page: str, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    """As `decide` does it: the same rows of document, invoice and audit, but for when they were written."""
+    audit, doubts, *transaction = statements(DOCS / page)
+    warehouse.load([document("a")])
+    waiting = named(warehouse, "a")
+    values = {
+        "review_id": decision(waiting, "correct", "seen", total="113.00").review_id,
+        "document_id": waiting.document_id,
+        "invoice_key": KEY,
+        "total": 113.00,
+        "reviewed_by": "li.lei",
+        "reviewed_at": LATER.replace(tzinfo=None if engine.dialect.name != "postgresql" else UTC),
+        "note": "seen",
+        "changes": '{"total": {"printed": "￥118.00", "before": "118.00", "after": "113.00"}}',
+    }
+
+    def by_sql() -> list[int]:
+        with engine.begin() as db:
+            (found,) = db.execute(sa.text(doubts)).mappings().all()
+            said = {**values, "answer_id": found["answer_id"]}
+            return [_bound(db, each, said).rowcount for each in transaction]
+
+    assert by_sql() == [1, 1, 1, 1]
+    tables = everything(warehouse)
+    with engine.connect() as db:
+        assert len(db.execute(sa.text(audit)).all()) == 1
+
+    other = Warehouse(engine, prefix="other_")
+    other.create()
+    other.load([document("a")])
+    do(other, "a", "correct", "seen", total="113.00")
+    for name, found in everything(other).items():
+        assert [_undated(each) for each in found] == [_undated(each) for each in tables[name]]
+
+
+def _bound(db: sa.Connection, statement: str, values: dict[str, Any]) -> sa.CursorResult[Any]:
+    names = set(re.findall(r":(\w+)", statement))
+    return db.execute(sa.text(statement), {name: values[name] for name in names})
+
+
+def _undated(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in ("loaded_at", "first_loaded_at", "review_id")
+    }
