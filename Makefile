@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate bench bench-airflow fuzz injection model check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate bench bench-airflow fuzz injection model screenshots check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ injection: $(MAIN)/ready ## 5 400 right invoices with every mistake of OCR: whic
 
 torture-airflow: $(MAIN)/ready ## 30 crash trials of a whole Airflow, search for secrets; 45 minutes; TRIALS=options
 	$(MAIN)/bin/python -m tests.torture.airflow $(TRIALS)
+
+screenshots: $(MAIN)/ready ## the pictures of docs/review.md anew: an invoice in doubt, in Chromium; two minutes
+	$(MAIN)/bin/python -m tests.system.screenshots docs/images
 
 MINUTES ?= 10
 model: $(CORE)/ready ## the ledger against a model of its laws, MINUTES on each database, seeds of its own

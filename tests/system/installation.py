@@ -258,10 +258,13 @@ def _lineage(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def installation(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[Installation]:
+def installation(
+    home: Path, settings: Mapping[str, str] | None = None, login: tuple[str, str] | None = None
+) -> Iterator[Installation]:
     """Starts everything, in a folder of its own; nothing of it runs on afterwards.
 
-    `settings`: variables of Airflow's environment, beside and above those of `environment`.
+    `settings`: variables of Airflow's environment, beside and above those of `environment`. `login`: name and
+    password, where not everybody may do everything.
     """
     port = free_port()
     api = f"http://127.0.0.1:{port}"
@@ -277,7 +280,7 @@ def installation(home: Path, settings: Mapping[str, str] | None = None) -> Itera
         _s3_client(s3_url).create_bucket(Bucket="invoices")
         assert run_airflow(["db", "migrate"], home / "migrate.log", env) == 0
         running = stack.enter_context(parts(home, env))
-        token = until(lambda: _token(api), "a token")
+        token = until(lambda: _token(api, login), "a token")
         airflow = Installation(home, api, token, s3_url, door, ocr_url, running, sa.make_url(env[METADATA]))
         airflow.connect(
             aws_default={
@@ -313,9 +316,11 @@ def _s3_client(url: str) -> Any:
     )
 
 
-def _token(api: str) -> str | None:
+def _token(api: str, login: tuple[str, str] | None = None) -> str | None:
+    who = dict(zip(("username", "password"), login, strict=True)) if login else None
     try:
-        answer = requests.get(f"{api}/auth/token", timeout=PATIENCE_SECONDS)
+        verb = "POST" if who else "GET"
+        answer = requests.request(verb, f"{api}/auth/token", json=who, timeout=PATIENCE_SECONDS)
     except requests.ConnectionError:
         return None
     token: str | None = answer.json().get("access_token") if answer.ok else None
