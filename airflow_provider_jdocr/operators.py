@@ -9,9 +9,10 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, cast, get_args
 from zoneinfo import ZoneInfo
@@ -20,7 +21,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
 from airflow_provider_jdocr import arguments
 from airflow_provider_jdocr.core.account import Account
-from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, Stop
+from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, QrRules, Stop
 from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
 from airflow_provider_jdocr.core.escalation import recognise_escalating, refuse_same
 from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Identity, InDoubt, Ledger, Resend
@@ -61,6 +62,9 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
     :param escalate_to: a ``jdocr`` connection to another endpoint, with the same ledger, which is asked once
         for each image whose answer the checks doubt; empty for none. What is said above holds for both
         endpoints, `max_failed` and ``max_calls`` for both together.
+    :param qr: ``{"read": …, "same_invoice": …, "no_invoice": …}``: whether QR codes are read from the
+        pictures for the checks; ``reuse`` takes the answer to another picture of the same invoice in place of
+        a call; ``reject`` sends no picture of another document.
     :param deferrable: wait for the quota without a worker slot.
     """
 
@@ -76,6 +80,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         "resend",
         "budget",
         "escalate_to",
+        "qr",
     )
     ui_color = "#fde8e4"
     _kill: threading.Event | None = None
@@ -94,6 +99,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         resend: str = "none",
         budget: Budget | Mapping[str, Any] | None = None,
         escalate_to: str | None = None,
+        qr: QrRules | Mapping[str, Any] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -109,6 +115,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         self.resend = resend
         self.budget = budget
         self.escalate_to = escalate_to
+        self.qr = qr
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -159,6 +166,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
             resend=cast(Resend, arguments.choice("resend", self.resend, get_args(Resend))),
             wait_for_quota=on_quota == "wait" and not self.deferrable,
             budget=_budget(self.budget),
+            qr=_qr_rules(self.qr),
         )
 
     def _defer(self, stop: Stop, waiting: int) -> None:
@@ -404,3 +412,22 @@ def _budget(value: object) -> Budget:
             if given.get(key) not in arguments.EMPTY
         }
     )
+
+
+def _qr_rules(value: object) -> QrRules:
+    given = arguments.keys("qr", asdict(value) if isinstance(value, QrRules) else value, tuple(_QR))
+    chosen = {name: said for name, said in given.items() if said not in arguments.EMPTY}
+    rules = QrRules(**{name: _QR[name](f"qr {name}", said) for name, said in chosen.items()})
+    if not rules.read and rules != QrRules(read=False):
+        raise ConfigurationError(
+            "qr: same_invoice and no_invoice go by what the codes say, and read is false. Leave read out.",
+            field="qr",
+        )
+    return rules
+
+
+_QR: Mapping[str, Callable[[str, object], Any]] = {
+    "read": arguments.flag,
+    "same_invoice": partial(arguments.choice, allowed=("send", "reuse")),
+    "no_invoice": partial(arguments.choice, allowed=("send", "reject")),
+}

@@ -68,6 +68,7 @@ FINDINGS: Mapping[str, str] = {
     "ENDPOINTS_DISAGREE": "两个接口从同一张图读出了两张不同的发票",
     "NO_INVOICE_KEY": "代码和号码构不成发票的键，因此没有发票行",
     "PARSE_FAILED": "应答在账本里，但读不懂",
+    "READ_FROM_ANOTHER": "送识别的是同一张发票的另一张图片",
     "RECOGNITION_FAILED": "服务未能识别这张图片",
     "TAKEN_BACK": "已入库的红字发票冲销了这一张",
     "VALUE_NOT_STORABLE": "值超出了列能保存的范围；该列为空",

@@ -44,7 +44,8 @@ class Audit:
 RULES: Mapping[str, str] = MappingProxyType(
     {
         "ANSWER_MISSING": "the answer that settled a recognition is there",
-        "ANSWER_OF_ANOTHER": "the answer that settled a recognition is one of its own calls and was received",
+        "ANSWER_OF_ANOTHER": "the answer that settled a recognition was received, by a call for it or for "
+        "another picture of the same invoice",
         "SETTLED_BY_NOBODY": "a recognition settled as answered has an answer; without one it was given up",
         "ANSWER_UNSETTLED": "a recognition with an answer is settled",
         "STATE_UNKNOWN": "a recognition is idle, claimed, sending or in_doubt",
@@ -87,8 +88,11 @@ def _queries(now: float) -> Mapping[str, sa.Select[tuple[str]]]:
         schema.run.c,
     )
     leased = image.state.in_([State.CLAIMED, State.SENDING])
-    answer = schema.attempt.alias("answer")
-    other = sa.or_(answer.c.recognition_id != image.id, answer.c.state != "answered")
+    answer, donor = schema.attempt.alias("answer"), schema.recognition.alias("donor")
+    same = (donor.c[name] == image[name] for name in ("service", "endpoint", "invoice_key"))
+    adopted = sa.exists().where(donor.c.id == answer.c.recognition_id, *same)
+    foreign = sa.and_(answer.c.recognition_id != image.id, ~adopted)
+    other = sa.or_(foreign, answer.c.state != "answered")
     here = sa.and_(call.recognition_id == image.id, call.state == "sending")
     given_up = sa.exists().where(
         schema.decision.c.recognition_id == image.id, schema.decision.c.decision == "give-up"

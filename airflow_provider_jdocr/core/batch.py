@@ -1,8 +1,8 @@
 """A batch of images, each recognised once: listing in, one outcome per input and a manifest of counts out.
 
 The main thread streams the inputs, settles from the ledger whatever is known without reading a picture, and
-hands the rest to a bounded pool. A worker takes one image along the line: read, preflight, claim, slot,
-send, settle.
+hands the rest to a bounded pool. A worker takes one image along the line: read, preflight, claim, QR code,
+slot, send, settle.
 
 - At most `max_in_flight` pictures are in memory and on their way.
 - The first call of a batch goes alone: a wrong secret or an unreachable host costs one call, not
@@ -25,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Literal, TypeVar
@@ -45,10 +45,12 @@ from airflow_provider_jdocr.core.ledger import (
     Recognition,
     Resend,
     RunKey,
+    Seen,
     Settled,
     SettledAlready,
 )
 from airflow_provider_jdocr.core.preflight import Image, Rejected, preflight, too_large
+from airflow_provider_jdocr.core.qr import all_codes, from_text, read_codes, to_text, unavailable
 from airflow_provider_jdocr.core.quotas import Refused
 from airflow_provider_jdocr.core.rate import Queued, Slot
 from airflow_provider_jdocr.core.records import restored
@@ -69,6 +71,8 @@ LEAD_SECONDS, LONGEST_LEAD_SECONDS = 0.1, 0.6
 RENEW_EVERY_SECONDS = 15.0
 PROGRESS_EVERY_SECONDS = 10.0
 PROBLEMS_SHOWN = 20
+SAME_INVOICE, NOT_A_VAT_INVOICE = "SAME_INVOICE", "NOT_A_VAT_INVOICE"
+"""The codes of outcomes that a picture's QR code decided: reused, and rejected."""
 STORE_SECONDS = 120.0
 STORE_PAUSE_SECONDS = 2.0
 """How long a ledger that is away is tried again, and how often: an answer in hand was paid for."""
@@ -83,6 +87,20 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class QrRules:
+    """What to do with the QR codes on a picture, before it is paid for.
+
+    `read`: look for them, and keep what they say for the checks. `same_invoice`: a picture of an invoice that
+    has an answer takes that answer (`reuse`). `no_invoice`: a picture of another document is rejected
+    (`reject`).
+    """
+
+    read: bool = True
+    same_invoice: Literal["send", "reuse"] = "send"
+    no_invoice: Literal["send", "reject"] = "send"
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How a batch behaves. `max_failed`: rejected, failed and held items that the author accepts."""
 
@@ -94,6 +112,7 @@ class Policy:
     budget: Budget = field(default_factory=Budget)
     calls_elsewhere: int = 0
     """Calls that the same task made at another endpoint, which `max_calls` bounds together with these."""
+    qr: QrRules = field(default_factory=QrRules)
 
 
 StopReason = Literal[
@@ -403,6 +422,8 @@ class _Batch:
         self._fresh = 0
         self._read: deque[tuple[Source, str]] = deque()
         self._started = self._spoke = time.monotonic()
+        if desk.policy.qr.read and (missing := unavailable()):
+            desk.log.warning("%s", missing)
 
     def recognise(self, sources: Iterable[Source | Missing]) -> Manifest:
         with ThreadPoolExecutor(self._desk.policy.max_in_flight, "jdocr") as pool:
@@ -621,7 +642,10 @@ class _Batch:
             claim = self._claim(source, image)
             if not isinstance(claim, Claim):
                 return claim
-            sent = self._traffic.alone_until_proven(partial(self._send, claim, source, image))
+            seen = self._seen(claim, image)
+            if spared := self._spared(source, claim, seen):
+                return spared
+            sent = self._traffic.alone_until_proven(partial(self._send, claim, source, image, seen))
             if not isinstance(sent, Reading):
                 return sent
             sends += 1
@@ -675,12 +699,53 @@ class _Batch:
             case Busy(seconds):
                 return _Later(source, seconds)
 
-    def _send(self, claim: Claim, source: Source, image: Image) -> Reading | _Done | _Later:
+    def _seen(self, claim: Claim, image: Image) -> Seen | None:
+        """The codes on a picture that is to be sent, read once; None: nobody looks for them."""
+        if not self._desk.policy.qr.read or (claim.codes is None and unavailable()):
+            return None
+        texts = read_codes(image) if claim.codes is None else from_text(claim.codes)
+        invoice = all_codes(texts).invoice
+        return Seen(to_text(texts), invoice.invoice_key if invoice else None)
+
+    def _spared(self, source: Source, claim: Claim, seen: Seen | None) -> _Done | _Later | None:
+        """The outcome of a picture that its own code spares the call, where the author wants that."""
+        rules = self._desk.policy.qr
+        if (
+            seen
+            and rules.no_invoice == "reject"
+            and (other := all_codes(from_text(seen.codes)).other_document)
+        ):
+            _patiently(self._desk, partial(self._desk.ledger.release, claim, seen))
+            message = f"by its QR code it is no VAT invoice: {other.what}"
+            return _Done(Outcome(source.uri, claim.identity, "rejected", NOT_A_VAT_INVOICE, message))
+        # Who asks again for an answer wants another one.
+        if seen and seen.invoice_key and rules.same_invoice == "reuse" and claim.answer_id is None:
+            return self._same_invoice(source, claim, seen)
+        return None
+
+    def _same_invoice(self, source: Source, claim: Claim, seen: Seen) -> _Done | _Later | None:
+        """The outcome by another picture of the same invoice; None: there is none, or it says otherwise."""
+        ledger = self._desk.ledger
+        found = _patiently(self._desk, partial(ledger.same_invoice, claim, seen))
+        if isinstance(found, Busy):
+            _patiently(self._desk, partial(ledger.release, claim))
+            return _Later(source, found.seconds)
+        other = next((row for row in found if _says_the_same(row.codes, seen.codes)), None)
+        if other is None:
+            return None
+        if not _patiently(self._desk, partial(ledger.adopt, claim, other)):
+            return _Later(source, 0.1)
+        message = f"a picture of the same invoice was answered: {other.identity.sha256}"
+        return _Done(Outcome(source.uri, claim.identity, "reused", SAME_INVOICE, message))
+
+    def _send(
+        self, claim: Claim, source: Source, image: Image, seen: Seen | None
+    ) -> Reading | _Done | _Later:
         """Waits for a slot, commits the attempt, sends, commits the reply. Anything but a reading: nothing
         was sent.
         """
         desk = self._desk
-        attempt = self._begin(claim, image) if self._traffic.reserve_call() else None
+        attempt = self._begin(claim, image, seen) if self._traffic.reserve_call() else None
         if not isinstance(attempt, Attempt):
             _patiently(desk, partial(desk.ledger.release, claim))
             return self._not_sent(source, attempt)
@@ -698,7 +763,7 @@ class _Batch:
         self._judge(reading, reached=reply is not None or reading.verdict is Verdict.IN_DOUBT)
         return reading
 
-    def _begin(self, claim: Claim, image: Image) -> Attempt | Refused | None:
+    def _begin(self, claim: Claim, image: Image, seen: Seen | None) -> Attempt | Refused | None:
         """Commits the attempt a moment before its slot, so that the call leaves on time. A slot from before a
         slow-down is void, as is the first one where it is missed, and another is taken.
         """
@@ -717,6 +782,7 @@ class _Batch:
                 asked_since=self._since,
                 keep_remaining=desk.policy.budget.keep_remaining,
                 slot=slot.punctual() if punctual else slot,
+                seen=seen,
             )
             with self._traffic.timed_begin():
                 begun = _patiently(desk, begin)
@@ -786,9 +852,18 @@ def _patiently(desk: _Desk, ask: Callable[[], _T]) -> _T:
         time.sleep(STORE_PAUSE_SECONDS)
 
 
+def _says_the_same(one: str | None, other: str | None) -> bool:
+    """Whether two pictures' codes name the same invoice and say nothing else of it, however it is written."""
+    told = [all_codes(from_text(text)).invoice for text in (one, other)]
+    facts = [each and replace(each, text="") for each in told]
+    return facts[0] is not None and facts[0] == facts[1]
+
+
 def _settled(source: Source, row: Recognition, run: RunKey) -> _Done:
     if row.settled is Settled.FAILED:
         return _Done(Outcome(source.uri, row.identity, "failed", row.code, row.message))
+    if row.is_of_another:
+        return _Done(Outcome(source.uri, row.identity, "reused", SAME_INVOICE))
     outcome = "recognised" if row.run_digest == run.digest else "reused"
     return _Done(Outcome(source.uri, row.identity, outcome, row.code))
 

@@ -71,6 +71,7 @@ DUPLICATE_DOCUMENT = "DUPLICATE_DOCUMENT"
 ENDPOINTS_DISAGREE = "ENDPOINTS_DISAGREE"
 NO_INVOICE_KEY = "NO_INVOICE_KEY"
 PARSE_FAILED = "PARSE_FAILED"
+READ_FROM_ANOTHER = "READ_FROM_ANOTHER"
 RECOGNITION_FAILED = "RECOGNITION_FAILED"
 TAKEN_BACK = "TAKEN_BACK"
 VALUE_NOT_STORABLE = "VALUE_NOT_STORABLE"
@@ -85,6 +86,7 @@ LOADING_FINDINGS: Mapping[str, tuple[Severity, str]] = MappingProxyType(
             "code and number are no key of an invoice, so there is no invoice row",
         ),
         PARSE_FAILED: (Severity.ERROR, "the answer is in the ledger, but cannot be read"),
+        READ_FROM_ANOTHER: (Severity.INFO, "the service was sent another picture of the same invoice"),
         RECOGNITION_FAILED: (Severity.ERROR, "the service could not recognise the picture"),
         TAKEN_BACK: (Severity.ERROR, "a red invoice that was loaded takes this one back"),
         VALUE_NOT_STORABLE: (Severity.ERROR, "a value that its column cannot hold; the column is empty"),
@@ -227,6 +229,9 @@ def _state(document: Document) -> str:
 
 def _about_the_whole(document: Document, key: str | None) -> Iterable[Finding]:
     answer, invoice = document.answer, document.invoice
+    if answer.read_from:
+        message = "by its QR code it is the same invoice, and the author wanted one call for both"
+        yield finding(READ_FROM_ANOTHER, message, found=answer.identity.sha256, expected=answer.read_from)
     if answer.state == "failed":
         yield finding(RECOGNITION_FAILED, f"the service answered {answer.code}: {_text(answer.message)}")
     elif invoice is None:

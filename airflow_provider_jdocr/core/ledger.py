@@ -107,6 +107,14 @@ class Settled(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The QR codes on a picture: their texts as `qr.to_text` gives them, and the invoice that they name."""
+
+    codes: str
+    invoice_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recognition:
     """A row of the recognition table, with what its settling attempt said."""
 
@@ -121,6 +129,10 @@ class Recognition:
     code: str | None = None
     message: str | None = None
     run_digest: str | None = None
+    codes: str | None = None
+    """The QR codes on the picture, as `qr.from_text` takes them; None: nobody looked for them."""
+    is_of_another: bool = False
+    """Settled by the answer to another picture of the same invoice."""
 
     def at(self, now: float) -> Recognition:
         """The row as it counts at `now`: an expired claim is what it was before, an expired send in doubt."""
@@ -133,12 +145,13 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to ask for a recognition until the lease ends."""
+    """The right to ask for a recognition until the lease ends. `codes`: as an earlier claim left them."""
 
     recognition_id: int
     identity: Identity
     token: str
     answer_id: str | None
+    codes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +193,10 @@ class StoredAnswer:
     message: str
     http_status: int
     body: bytes
+    codes: str | None = None
+    """The QR codes on the picture, as `qr.from_text` takes them; None: nobody looked for them."""
+    read_from: str | None = None
+    """The SHA-256 of the picture of the same invoice that was sent in place of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,10 +381,44 @@ class Ledger:
                 return Held(row)
             if isinstance(decision, Busy):
                 return decision
-            claim = Claim(row.id, identity, token, row.answer_id)
+            claim = Claim(row.id, identity, token, row.answer_id, row.codes)
             lease = {"lease_token": token, "lease_until": now + CLAIM_SECONDS}
             self._set(db, row.id, state=State.CLAIMED, doubts=row.doubts, **lease)
             return claim
+
+    @_repeated
+    def same_invoice(self, claim: Claim, seen: Seen) -> tuple[Recognition, ...] | Busy:
+        """Answered pictures of the invoice that this claim's picture names; `Busy` while one is asked for.
+
+        Of those who come at once one goes on: each looks, and says what it shows, while no other does.
+        """
+        columns = schema.recognition.c
+        same = [columns[name] == getattr(claim.identity, name) for name in ("service", "endpoint")]
+        named = (columns.invoice_key == seen.invoice_key) & (columns.id != claim.recognition_id)
+        # What was answered and pruned since cannot be read for this picture, either.
+        there = columns.settled.is_(None) | schema.attempt.c.reply.is_not(None)
+        with self._engine.begin() as db:
+            db.execute(sa.select(schema.meta.c.value).with_for_update())
+            now = self._now(db)
+            found = db.execute(_recognition_query.where(named, *same, there).order_by(columns.id))
+            rows = [_as_recognition(row).at(now) for row in found]
+            answered = tuple(row for row in rows if row.settled is Settled.ANSWERED and not row.is_of_another)
+            live = [row.lease_until - now for row in rows if row.state in (State.CLAIMED, State.SENDING)]
+            if live and not answered:
+                return Busy(max(live))
+            db.execute(schema.recognition.update().where(_is_held(claim)).values(**asdict(seen)))
+            return answered
+
+    @_repeated
+    def adopt(self, claim: Claim, other: Recognition) -> bool:
+        """Settles a claim by the answer to another picture of the same invoice; False: the claim was lost, or
+        a late answer of its own came.
+        """
+        settled = {"settled": Settled.ANSWERED, "answer_id": other.answer_id}
+        free = {"state": State.IDLE, "doubts": 0, "lease_token": None, "lease_until": 0.0}
+        here = _is_held(claim) & schema.recognition.c.answer_id.is_(None)
+        with self._engine.begin() as db:
+            return db.execute(schema.recognition.update().where(here).values(**settled, **free)).rowcount == 1
 
     @_repeated
     def renew(self, claim: Claim) -> bool:
@@ -378,11 +429,13 @@ class Ledger:
             return db.execute(renewed).rowcount == 1
 
     @_repeated
-    def release(self, claim: Claim) -> None:
-        """Gives a claim back that was not sent, or whose send never reached the server."""
+    def release(self, claim: Claim, seen: Seen | None = None) -> None:
+        """Gives a claim back that was not sent, or whose send never reached the server. What was seen on the
+        picture is kept.
+        """
         with self._engine.begin() as db:
             back = sa.case((schema.recognition.c.doubts > 0, State.IN_DOUBT.value), else_=State.IDLE.value)
-            free = {"state": back, "lease_token": None, "lease_until": 0.0}
+            free = {"state": back, "lease_token": None, "lease_until": 0.0, **(asdict(seen) if seen else {})}
             db.execute(schema.recognition.update().where(_is_held(claim)).values(**free))
 
     def take_slot(self, account: Account) -> rate.Slot | rate.Queued:
@@ -411,9 +464,10 @@ class Ledger:
         asked_since: float,
         keep_remaining: int | None = None,
         slot: rate.Slot | None = None,
+        seen: Seen | None = None,
     ) -> Attempt | quotas.Refused | rate.Queued | None:
         """Commits that a send is about to leave. `Queued`: everyone was slowed since `slot` was granted, take
-        another. None: the claim was lost, send nothing.
+        another. None: the claim was lost, send nothing. `seen` is kept with the picture.
 
         A claim is for one attempt. Asked again for the same, after an error, it gives the attempt that was
         committed although nobody said so.
@@ -424,6 +478,7 @@ class Ledger:
             account,
             run,
             slot,
+            seen,
             sent_sha256=sent_sha256,
             asked_since=asked_since,
             keep_remaining=keep_remaining,
@@ -436,6 +491,7 @@ class Ledger:
         account: Account,
         run: RunKey,
         slot: rate.Slot | None,
+        seen: Seen | None,
         *,
         sent_sha256: str,
         asked_since: float,
@@ -443,7 +499,7 @@ class Ledger:
     ) -> Attempt | quotas.Refused | rate.Queued | None:
         with self._engine.begin() as db:
             attempt = Attempt(claim.token, claim)
-            lease_until = self._to_sending(db, claim, account)
+            lease_until = self._to_sending(db, claim, account, seen)
             if lease_until is None:
                 return attempt if self._has_begun(db, attempt, account) else None
             state, pace, now = self._locked_account(db, account)
@@ -704,10 +760,14 @@ class Ledger:
             schema.recognition.update().where(schema.recognition.c.id == recognition_id).values(**values)
         )
 
-    def _to_sending(self, db: sa.Connection, claim: Claim, account: Account) -> float | None:
+    def _to_sending(
+        self, db: sa.Connection, claim: Claim, account: Account, seen: Seen | None
+    ) -> float | None:
         """Turns the claim into a send and gives the end of its lease; None: it was lost, or used before."""
         held = {"of_recognition": claim.recognition_id, "of_token": claim.token, "of_answer": claim.answer_id}
-        sending = self._statements.to_sending.run(db, held | {"lease_seconds": _send_seconds(account)})
+        given = {"codes": seen and seen.codes, "invoice_key": seen and seen.invoice_key}
+        lease = {"lease_seconds": _send_seconds(account)}
+        sending = self._statements.to_sending.run(db, held | given | lease)
         return sending and float(sending.lease_until)
 
     def _has_begun(self, db: sa.Connection, attempt: Attempt, account: Account) -> bool:
@@ -817,8 +877,9 @@ def _as_sql(*words: str) -> list[sa.ColumnElement[str]]:
 
 _GIVEN_UP_MESSAGE = "was in doubt, maybe charged, until a person gave it up; resend asks again"
 _SETTLES = {Verdict.SUCCESS: Settled.ANSWERED, Verdict.SETTLE_FAILED: Settled.FAILED}
+_of_attempt = (schema.attempt.c[name] for name in ("code", "message", "run_digest"))
 _recognition_query = sa.select(
-    schema.recognition, schema.attempt.c.code, schema.attempt.c.message, schema.attempt.c.run_digest
+    schema.recognition, *_of_attempt, schema.attempt.c.recognition_id.label("answered_id")
 ).outerjoin_from(schema.recognition, schema.attempt, schema.attempt.c.id == schema.recognition.c.answer_id)
 
 
@@ -836,6 +897,8 @@ def _as_recognition(row: sa.Row[Any]) -> Recognition:
         code=GIVEN_UP if given_up else row.code,
         message=_GIVEN_UP_MESSAGE if given_up else row.message,
         run_digest=row.run_digest,
+        codes=row.codes,
+        is_of_another=row.answered_id not in (None, row.id),
     )
 
 
@@ -851,6 +914,8 @@ def _as_answer(row: sa.RowMapping) -> StoredAnswer:
         message=row[attempt.message] or "",
         http_status=row[attempt.http_status] or 0,
         body=zlib.decompress(row[attempt.reply]) if row[attempt.reply] else b"",
+        codes=row[recognition.codes],
+        read_from=None if row[attempt.recognition_id] == row[recognition.id] else row[attempt.sent_sha256],
     )
 
 

@@ -19,6 +19,7 @@ from airflow_provider_jdocr.core.errors import ParseError
 from airflow_provider_jdocr.core.examining import Expectations, examine, reading_version
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.parsing import parse
+from airflow_provider_jdocr.core.qr import from_text
 from airflow_provider_jdocr.core.warehouse import CHUNK_SIZE, LoadReport, Warehouse, is_missing
 
 _LOG_EVERY = 10_000
@@ -78,7 +79,8 @@ def read(
         invoice = parse(ENDPOINTS[answer.identity.endpoint], answer.body)
     except ParseError as error:
         return Document(answer, tuple(uris), None, (finding(PARSE_FAILED, str(error), found=error.reason),))
-    invoice, findings = examine(invoice, today=today, expectations=expectations)
+    codes = from_text(answer.codes)
+    invoice, findings = examine(invoice, today=today, codes=codes, expectations=expectations)
     return Document(answer, tuple(uris), invoice, findings)
 
 

@@ -24,8 +24,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from airflow_provider_jdocr.core import engines, views
 from airflow_provider_jdocr.core.errors import LedgerSchemaError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _NEW_IN_2 = {"since": 2}
+_NEW_IN_3 = {"since": 3}
 
 metadata = sa.MetaData()
 _moment = sa.Double
@@ -91,8 +92,11 @@ recognition = sa.Table(
     sa.Column("lease_token", sa.String(32)),
     sa.Column("lease_until", _moment, nullable=False),
     sa.Column("doubts", sa.Integer, nullable=False),
+    sa.Column("codes", _text, comment="QR codes of the picture, JSON; none: nobody looked", info=_NEW_IN_3),
+    sa.Column("invoice_key", sa.String(32), comment="of the invoice that they name", info=_NEW_IN_3),
     sa.UniqueConstraint("sha256", "service", "endpoint", "page", name="jdocr_recognition_identity"),
     sa.Index("jdocr_recognition_state", "state", info=_NEW_IN_2),
+    sa.Index("jdocr_recognition_invoice_key", "invoice_key", info=_NEW_IN_3),
 )
 attempt = sa.Table(
     "jdocr_attempt",

@@ -28,8 +28,9 @@ class Statements:
     ahead: sa.Select[Any]
     """Seconds until the next slot."""
     to_sending: engines.UpdateOne
-    """A claim, `of_recognition` and `of_token`, that found `answer_id`, becomes a send of `lease_seconds`.
-    Gives `lease_until`; nothing where the claim was lost.
+    """A claim, `of_recognition` and `of_token`, that found `answer_id`, becomes a send of `lease_seconds`;
+    `codes` and `invoice_key` are kept where they are given. Gives `lease_until`; nothing where the claim was
+    lost.
     """
     account: sa.Select[Any]
     """The row, locked, and `now`."""
@@ -98,11 +99,15 @@ def _to_sending(now: sa.ColumnElement[float]) -> engines.UpdateOne:
     held = (_recognition.lease_token == sa.bindparam("of_token")) & (_recognition.state == "claimed")
     # A late answer may have settled it while this claim waited for its slot: then it is not sent.
     unanswered = _recognition.answer_id.is_not_distinct_from(sa.bindparam("of_answer", type_=sa.String))
+    seen = {
+        name: sa.func.coalesce(sa.bindparam(name, type_=_recognition[name].type), _recognition[name])
+        for name in ("codes", "invoice_key")
+    }
     return engines.UpdateOne(
         schema.recognition,
         which=_this_recognition,
         where=held & unanswered,
-        values={"state": "sending", "lease_until": now + _lease},
+        values={"state": "sending", "lease_until": now + _lease, **seen},
         wanted=[_recognition.lease_until],
     )
 

@@ -4,6 +4,8 @@ A process lists a prefix in S3, recognises the pictures through a ledger and rea
 and checked. Its own time is counted, over all its threads; that of the service, the storage and the
 database is not. Beside it, in processes of their own: the bare signed POST of the same bytes, which nothing
 can beat, and a loop as it is written by hand. All over TLS.
+
+No QR code is searched for: what that takes is a matter of the pictures, and stands in docs/operators.md.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from airflow_provider_jdocr.core import batch
-from airflow_provider_jdocr.core.batch import Policy, recognise_batch
+from airflow_provider_jdocr.core.batch import Policy, QrRules, recognise_batch
 from airflow_provider_jdocr.core.client import Client
 from airflow_provider_jdocr.core.ledger import RunKey
 from airflow_provider_jdocr.core.loading import read
@@ -86,7 +88,7 @@ def ours(job: Job) -> dict[str, Any]:
                 account=account,
                 ledger=probe.around("ledger", ledger, apart=True),
                 run=RUN,
-                policy=Policy(),
+                policy=Policy(qr=QrRules(read=False)),
                 client=probe.around("http", client),
                 log=QUIET,
             )

@@ -22,7 +22,7 @@ from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, LedgerError
 from airflow_provider_jdocr.core.ledger import Claim, Held, Ledger, SettledAlready
 from tests import databases
-from tests.core import books, version_1
+from tests.core import books, past
 from tests.core.books import LOST, begun, called
 from tests.core.ledgers import FAILED, GOOD, OTHER_RUN, Clock, identity
 
@@ -78,8 +78,8 @@ def contents(engine: sa.Engine) -> dict[str, Any]:
 
 
 def test_every_row_of_every_table_is_in_the_copy(source: Ledger, target: sa.Engine) -> None:
-    for name, rows in version_1.rows_of_every_table(prefix="old").items():
-        version_1.insert(source.engine, name, rows)
+    for name, rows in past.rows_of_every_table(2, prefix="old").items():
+        past.insert(source.engine, name, rows)
     copied = copy(source, target, even_in_use=True)
     assert contents(target) == contents(source.engine)
     assert {each.table: each.rows for each in copied}["jdocr_attempt"] >= 5

@@ -21,7 +21,7 @@ from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.ledger import Attempt, Busy, Claim, Ledger, RunKey, SettledAlready
 from airflow_provider_jdocr.core.rate import Slot, nominal_seconds
 from airflow_provider_jdocr.core.schema import SCHEMA_VERSION
-from tests.core import ledgers, version_1
+from tests.core import ledgers, past
 from tests.core.ledgers import GOOD, OTHER_RUN, RUN, identity, read
 
 PROCESSES = 4
@@ -139,7 +139,7 @@ def test_processes_that_start_together_make_the_tables_once(
 ) -> None:
     with opened(database_url) as ledger:
         if before == "version 1":
-            version_1.create(ledger.engine)
+            past.create(ledger.engine, 1)
         everybody(crowd, create, database_url)
         with ledger.engine.connect() as db:
             assert db.execute(sa.text("SELECT value FROM jdocr_meta")).scalars().all() == [

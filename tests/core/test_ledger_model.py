@@ -55,6 +55,7 @@ from airflow_provider_jdocr.core.ledger import (
     Ledger,
     Outcome,
     RunKey,
+    Seen,
     SettledAlready,
     State,
 )
@@ -67,6 +68,7 @@ from tests.core.truth import Before, Deed, Send, Taken, Truth, Way, limits, send
 
 PLAN = 1000
 """Calls that the service has sold for a day."""
+SAME_INVOICE = (0, 1, 2)
 LONGEST_WAIT = 2 * (CLAIM_SECONDS + DOUBT_GRACE_SECONDS + 60.0)
 _T = TypeVar("_T")
 _examples = count(1)
@@ -210,6 +212,25 @@ class LedgerLaws(RuleBasedStateMachine):
     def ask(self, worker: int, calls: list[_Call]) -> None:
         """The whole line for some images; where nothing is told, the worker is slow or dead."""
         self._ask(worker, calls)
+
+    @precondition(lambda self: self.truth.sendable())
+    @rule(worker=workers, which=recent)
+    def take_over_the_answer_to_the_same_invoice(self, worker: int, which: int) -> None:
+        """The first images are pictures of one invoice."""
+        taken, ledger = _nth_newest(self.truth.sendable(), which), self.workers[worker]
+        claim = taken.claim
+        if claim.answer_id or self.identities.index(claim.identity) not in SAME_INVOICE:
+            return
+        self.concerned.add(claim.identity)
+        found = ledger.same_invoice(claim, self._seen(claim.identity))
+        note(f"# {found}")
+        others = [self.identities[number] for number in SAME_INVOICE]
+        others.remove(claim.identity)
+        if isinstance(found, Busy):
+            behind = self.clock.now < self.truth.latest
+            assert behind or any(self.truth.live(one) or self.truth.holder(one) for one in others)
+        elif found and ledger.adopt(claim, found[0]):
+            self.truth.adopt(taken, found[0].identity)
 
     @precondition(lambda self: self.truth.untold())
     @rule(worker=workers, which=recent)
@@ -399,9 +420,17 @@ class LedgerLaws(RuleBasedStateMachine):
             settled = self.truth.settled(identity)
             row, answer = rows.get(identity), given.get(identity)
             assert (row and row.settled) == settled
-            settling = [send for send in self.truth.of(identity) if send.settles and send.settles == settled]
-            bodies = [send.reply.body for send in settling if send.reply]
+            bodies = self.truth.bodies(identity, settled) if settled else []
+            taken_over = [one for one in self.truth.adopted if one.taken.claim.identity == identity]
+            bodies += [body for one in taken_over for body in one.bodies]
             assert answer.body in bodies if answer else not bodies
+
+    @law
+    def an_answer_is_taken_over_only_where_there_is_none(self) -> None:
+        """And only from another picture that has an answer of its own."""
+        for one in self.truth.adopted[-1:]:
+            assert one.had != "answered"
+            assert one.bodies
 
     @law
     def what_may_have_been_charged_is_named_and_what_never_reached_is_free(self) -> None:
@@ -566,6 +595,7 @@ class LedgerLaws(RuleBasedStateMachine):
             asked_since=since,
             keep_remaining=keep,
             slot=self.slots.pop(account.access_key, None),
+            seen=self._seen(identity),
         )
         note(f"# {type(answer).__name__} {getattr(answer, 'reason', '')}")
         if not isinstance(answer, Attempt):
@@ -590,6 +620,11 @@ class LedgerLaws(RuleBasedStateMachine):
         )
         self.truth.sends.append(send)
         return send
+
+    def _seen(self, identity: Identity) -> Seen:
+        number = self.identities.index(identity)
+        same = number in SAME_INVOICE
+        return Seen("[]", self.runs[0].dag_id if same else f"{self.runs[0].dag_id}{number}")
 
     def _account_for(self, identity: Identity, second_key: bool) -> Account:
         if identity.endpoint == "intsig_invoice":
@@ -739,8 +774,8 @@ class IgnoresDoubt(Ledger):
 
 
 class ForgetsDoubtWhenGivenBack(Ledger):
-    def release(self, claim: Claim) -> None:
-        super().release(claim)
+    def release(self, claim: Claim, seen: Seen | None = None) -> None:
+        super().release(claim, seen)
         with self.engine.begin() as db:
             here = schema.recognition.c.id == claim.recognition_id
             idle = {"state": State.IDLE, "doubts": 0}

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.loading import load_answers
+from airflow_provider_jdocr.core.qr import to_text
 from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse
 
 TODAY = date(2026, 3, 1)
@@ -122,6 +123,28 @@ def test_an_answer_becomes_a_parsed_and_checked_row(
     assert column(engine, invoices, "invoice_key") == ["044001900111:00000001", "044001900111:00000002"]
     assert column(engine, invoices, "issue_date") == [date(2020, 2, 6)] * 2
     assert column(engine, invoices, "review_status") == ["clear", "review"]
+
+
+def test_an_answer_is_held_against_the_codes_of_its_picture(
+    ledger: FakeLedger, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    code = "01,10,044001900111,{},100.00,20200206,44095028783173850994,AB12,"
+    for name, printed in ((1, 1), (2, 8)):
+        who = ledger.add(name)
+        ledger.change(who, codes=to_text([code.format(f"{printed:08}")]))
+    ledger.add(3)
+    load(ledger, warehouse, [(identity(name), f"s3://scans/{name}.jpg") for name in (1, 2, 3)])
+    findings, documents = warehouse.tables.findings, warehouse.tables.documents
+    with engine.connect() as db:
+        query = sa.select(findings.c.code, findings.c.fields, findings.c.found, findings.c.expected)
+        query = query.where(findings.c.code != "PARTIES_EQUAL")
+        assert db.execute(query).all() == [("QR_DISAGREES", "number", "00000002", "00000008")]
+        evidence = db.scalars(sa.select(documents.c.evidence).order_by(documents.c.sha256)).all()
+    assert [each.get("qr_code", {}).get("text") for each in evidence] == [
+        code.format("00000001"),
+        code.format("00000008"),
+        None,
+    ]
 
 
 def test_a_second_load_fetches_nothing_and_changes_nothing(

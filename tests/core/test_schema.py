@@ -16,7 +16,7 @@ from airflow_provider_jdocr.core.errors import LedgerSchemaError
 from airflow_provider_jdocr.core.ledger import Busy, Claim, Held, Ledger, Settled, SettledAlready
 from airflow_provider_jdocr.core.rate import nominal_seconds
 from airflow_provider_jdocr.core.schema import SCHEMA_VERSION, ddl
-from tests.core import ledgers, version_1
+from tests.core import ledgers, past
 from tests.core.ledgers import GOOD, OTHER_RUN, RUN, Clock, identity
 
 ACCOUNT = ledgers.account()
@@ -115,11 +115,12 @@ def at_once(engines: list[sa.Engine]) -> None:
         list(pool.map(create, engines))
 
 
-def test_every_row_of_a_version_1_ledger_is_there_after_the_upgrade(engine: sa.Engine) -> None:
-    version_1.create(engine)
+@pytest.mark.parametrize("version", past.VERSIONS)
+def test_every_row_of_an_older_ledger_is_there_after_the_upgrade(engine: sa.Engine, version: int) -> None:
+    past.create(engine, version)
     Ledger(engine).create()
     with engine.connect() as db:
-        for name, rows in version_1.rows_of_every_table().items():
+        for name, rows in past.rows_of_every_table(version).items():
             columns: list[Any] = [sa.column(column) for column in rows[0]]
             found = db.execute(sa.select(*columns).select_from(sa.table(name))).mappings().all()
             assert sorted(map(repr, map(plain, found))) == sorted(map(repr, map(plain, rows)))
@@ -130,9 +131,10 @@ def plain(row: Any) -> dict[str, Any]:
     return {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}
 
 
-def test_a_version_1_ledger_goes_on_after_the_upgrade(engine: sa.Engine, clock: Clock) -> None:
+@pytest.mark.parametrize("version", past.VERSIONS)
+def test_an_older_ledger_goes_on_after_the_upgrade(engine: sa.Engine, clock: Clock, version: int) -> None:
     """Nothing settled is asked again, what was in doubt is in doubt, and leases hold as long as they did."""
-    version_1.create(engine)
+    past.create(engine, version)
     ledger = Ledger(engine, clock=clock)
     ledger.create()
     for name, settled in (("answered", Settled.ANSWERED), ("failed", Settled.FAILED)):
@@ -152,51 +154,62 @@ def test_a_version_1_ledger_goes_on_after_the_upgrade(engine: sa.Engine, clock: 
     assert isinstance(ledger.claim(identity("new"), OTHER_RUN), Claim)
 
 
-def test_the_printed_upgrade_makes_what_upgrading_makes(engine: sa.Engine, another_engine: sa.Engine) -> None:
+@pytest.mark.parametrize("version", past.VERSIONS)
+def test_the_printed_upgrade_makes_what_upgrading_makes(
+    engine: sa.Engine, another_engine: sa.Engine, version: int
+) -> None:
     for each in (engine, another_engine):
-        version_1.create(each)
-    run_script(engine, ddl(engine.dialect.name, since=1))  # type: ignore[arg-type]
+        past.create(each, version)
+    run_script(engine, ddl(engine.dialect.name, since=version))  # type: ignore[arg-type]
     Ledger(another_engine).create()
     assert shape(engine) == shape(another_engine)
     Ledger(engine).create()
 
 
-def test_an_upgraded_ledger_has_the_shape_of_a_new_one(engine: sa.Engine, another_engine: sa.Engine) -> None:
-    version_1.create(engine)
+@pytest.mark.parametrize("version", past.VERSIONS)
+def test_an_upgraded_ledger_has_the_shape_of_a_new_one(
+    engine: sa.Engine, another_engine: sa.Engine, version: int
+) -> None:
+    past.create(engine, version)
     for each in (engine, another_engine):
         Ledger(each).create()
     assert shape(engine) == shape(another_engine)
 
 
+@pytest.mark.parametrize("version", past.VERSIONS)
 def test_an_upgrade_that_was_broken_off_is_finished_by_the_next(
-    engine: sa.Engine, another_engine: sa.Engine
+    engine: sa.Engine, another_engine: sa.Engine, version: int
 ) -> None:
     """Where the database cannot take back what a broken transaction did to its tables."""
-    *steps, _version, _end = ddl(engine.dialect.name, since=1).split(";\n")  # type: ignore[arg-type]
+    *steps, _version, _end = ddl(engine.dialect.name, since=version).split(";\n")  # type: ignore[arg-type]
     for done in range(len(steps) + 1):
         run_script(engine, ";\n".join(f"DROP VIEW IF EXISTS {name}" for name in views.NAMES))
         with engine.begin() as db:
             schema.metadata.drop_all(db)
-        version_1.create(engine)
+        past.create(engine, version)
         run_script(engine, ";\n".join(steps[:done]))
         Ledger(engine).create()
     Ledger(another_engine).create()
     assert shape(engine) == shape(another_engine)
 
 
-def test_workers_that_upgrade_at_once_upgrade_once(engines: list[sa.Engine]) -> None:
-    version_1.create(engines[0])
+@pytest.mark.parametrize("version", past.VERSIONS)
+def test_workers_that_upgrade_at_once_upgrade_once(engines: list[sa.Engine], version: int) -> None:
+    past.create(engines[0], version)
     at_once(engines)
     with engines[0].connect() as db:
         found = db.execute(sa.text("SELECT value FROM jdocr_meta")).scalars().all()
     assert found == [str(SCHEMA_VERSION)]
 
 
-def test_a_process_of_version_1_that_is_still_at_work_writes_on_after_the_upgrade(engine: sa.Engine) -> None:
-    version_1.create(engine)
+@pytest.mark.parametrize("version", past.VERSIONS)
+def test_a_process_of_an_older_version_that_is_still_at_work_writes_on_after_the_upgrade(
+    engine: sa.Engine, version: int
+) -> None:
+    past.create(engine, version)
     Ledger(engine).create()
-    for name, rows in version_1.rows_of_every_table(prefix="later").items():
-        version_1.insert(engine, name, rows)
+    for name, rows in past.rows_of_every_table(version, prefix="later").items():
+        past.insert(engine, name, rows)
     assert [answer.body for answer in Ledger(engine).answers([identity("lateranswered")])] == [GOOD.body]
 
 
@@ -228,7 +241,7 @@ def test_who_may_not_make_tables_is_told_which_statements_to_have_run(
 ) -> None:
     with pytest.raises(LedgerSchemaError, match=r"has no tables yet.*ddl\('postgresql'\)"):
         Ledger(worker).create()
-    version_1.create(owner)
+    past.create(owner, 1)
     role = owner.url.database
     run_script(owner, f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
     run_script(owner, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
@@ -244,7 +257,7 @@ def test_who_may_not_make_tables_is_told_which_statements_to_have_run(
 @pytest.mark.parametrize("table", schema.metadata.sorted_tables, ids=lambda table: table.name)
 def test_what_came_later_says_so_and_needs_nothing_of_older_code(table: sa.Table) -> None:
     """A column of a table that was there before may be NULL, or the database fills it in."""
-    first = {**version_1.rows_of_every_table(), "jdocr_meta": [{"name": "", "value": ""}]}.get(table.name)
+    first = {**past.rows_of_every_table(1), "jdocr_meta": [{"name": "", "value": ""}]}.get(table.name)
     if first is None:
         assert table.info["since"] > 1
         return

@@ -1034,6 +1034,14 @@ def test_an_invoice_that_a_red_one_takes_back_goes_to_review(
     assert row(warehouse, engine, "documents", "a")["review_status"] == "review"
 
 
+def test_an_answer_that_was_given_for_another_picture_says_so(
+    warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    warehouse.load([document("a"), document("b", answer_id="a-1", read_from=identity("a").sha256)])
+    assert said(warehouse, engine)["b intsig_invoice"] == ["DUPLICATE_DOCUMENT", "READ_FROM_ANOTHER"]
+    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+
+
 # --- an older warehouse
 
 

@@ -157,6 +157,16 @@ class Decided:
     gave_up: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """An answer that was taken in place of a call: under which claim, and what the other picture's were."""
+
+    taken: Taken
+    bodies: tuple[bytes, ...]
+    had: str | None
+    """How the picture was settled until then."""
+
+
 @dataclass(slots=True)
 class Truth:
     """All claims and sends, in order. `latest`: the highest that the clock ever stood."""
@@ -165,6 +175,7 @@ class Truth:
     taken: list[Taken] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
     decisions: list[Decided] = field(default_factory=list)
+    adopted: list[Adopted] = field(default_factory=list)
 
     def of(self, identity: Identity) -> list[Send]:
         return [send for send in self.sends if send.identity == identity]
@@ -179,6 +190,8 @@ class Truth:
         told = {send.settles for send in self.of(identity)}
         if Decided(identity, gave_up=True) in self.decisions:
             told.add("failed")
+        if any(one.taken.claim.identity == identity for one in self.adopted):
+            told.add("answered")
         return next((word for word in ("answered", "failed") if word in told), None)
 
     def newest(self, identity: Identity) -> Taken | None:
@@ -203,7 +216,16 @@ class Truth:
         return [send for send in self.sends if send.told is None]
 
     def used(self, taken: Taken) -> bool:
-        return any(send.taken is taken for send in self.sends)
+        sent = any(send.taken is taken for send in self.sends)
+        return sent or any(one.taken is taken for one in self.adopted)
+
+    def adopt(self, taken: Taken, other: Identity) -> None:
+        bodies = self.bodies(other, "answered")
+        self.adopted.append(Adopted(taken, tuple(bodies), self.settled(taken.claim.identity)))
+
+    def bodies(self, identity: Identity, settled: str | None) -> list[bytes]:
+        """The replies that settled it in this way."""
+        return [send.reply.body for send in self.of(identity) if send.settles == settled and send.reply]
 
     def before(self, identity: Identity, run: RunKey) -> Before:
         return Before(

@@ -12,13 +12,15 @@ import pytest
 import sqlalchemy as sa
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred
 
-from airflow_provider_jdocr.core.batch import Budget
+from airflow_provider_jdocr.core.batch import Budget, QrRules
 from airflow_provider_jdocr.core.errors import BatchFailed
 from airflow_provider_jdocr.operators import JdOcrLoadInvoicesOperator, JdOcrRecognizeInvoicesOperator
 from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
 from tests.shell.conftest import Connect
 from tests.shell.pictures import folder_of, picture
 from tests.shell.service import Answer, Service, invoice, keyed_invoice, system
+
+SPECIMENS = Path(__file__).parents[1] / "specimens" / "pictures"
 
 
 @dataclass
@@ -159,6 +161,12 @@ class TestRecognise:
             ("escalate_to", "jdocr_default"),
             ("escalate_to", "warehouse"),
             ("escalate_to", "jdocr_elsewhere"),
+            ("qr", {"red": True}),
+            ("qr", {"read": "now and then"}),
+            ("qr", {"same_invoice": "maybe"}),
+            ("qr", {"no_invoice": True}),
+            ("qr", {"read": False, "same_invoice": "reuse"}),
+            ("qr", "reuse"),
             ("storage_conn_id", "nobody"),
             ("jdocr_conn_id", "nobody"),
         ],
@@ -180,6 +188,26 @@ class TestRecognise:
             budget={"max_calls": "2", "keep_remaining": ""},
         )
         assert (manifest["recognised"], manifest["waiting"]) == (2, 1)
+
+    @pytest.mark.parametrize(
+        ("rules", "calls"),
+        [
+            (None, 2),
+            ({"read": "false", "same_invoice": ""}, 2),
+            ({"same_invoice": "reuse"}, 1),
+            (QrRules(same_invoice="reuse"), 1),
+        ],
+    )
+    def test_two_scans_of_one_invoice_are_one_call_where_the_author_wants_it(
+        self, rules: Any, calls: int, service: Service, tmp_path: Path
+    ) -> None:
+        scan = (SPECIMENS / "electronic_plain.png").read_bytes()
+        (inbox := tmp_path / "scans").mkdir()
+        (inbox / "one.png").write_bytes(scan)
+        (inbox / "other.png").write_bytes(scan + b"\0")
+        manifest = recognise(images=f"{inbox.as_uri()}/", qr=rules)
+        assert (manifest["recognised"], manifest["reused"]) == (calls, 2 - calls)
+        assert len(service.calls) == manifest["calls"] == calls
 
     def test_a_budget_leaves_the_rest_waiting_and_succeeds(self, service: Service, tmp_path: Path) -> None:
         manifest = recognise(images=folder_of(tmp_path / "scans", 5), budget=Budget(max_calls=2))

@@ -1,6 +1,6 @@
-"""A ledger as version 1 left it: its tables, as they were printed then, and rows in each of them.
+"""A ledger as an older version left it: its tables, as they were printed then, and rows in each of them.
 
-Frozen: the statements are those of that time and are not to be made again from today's tables.
+Frozen: the statements are those of their time and are not to be made again from today's tables.
 """
 
 from __future__ import annotations
@@ -14,30 +14,36 @@ import sqlalchemy as sa
 from tests.core import ledgers
 from tests.core.ledgers import DAY_IS_OVER, GOOD, RUN, START, identity
 
+VERSIONS = (1, 2)
 _SCHEMAS = Path(__file__).parent / "schemas"
 _ACCOUNT = {"service": "jd", "endpoint": "ocr_invoice", "fingerprint": ledgers.account().fingerprint}
 _ENDS = START + 3600.0
 
 
-def create(engine: sa.Engine) -> None:
-    """The tables of version 1 with the books of a small run."""
-    statements = (_SCHEMAS / f"version_1.{engine.dialect.name}.sql").read_text(encoding="utf-8")
+def create(engine: sa.Engine, version: int) -> None:
+    """The tables of that version with the books of a small run."""
+    statements = (_SCHEMAS / f"version_{version}.{engine.dialect.name}.sql").read_text(encoding="utf-8")
     with engine.begin() as db:
         for statement in filter(str.strip, statements.split(";\n")):
             db.execute(sa.text(statement))
-    for table, rows in rows_of_every_table().items():
+    for table, rows in rows_of_every_table(version).items():
         insert(engine, table, rows)
 
 
 def insert(engine: sa.Engine, table: str, rows: list[dict[str, Any]]) -> None:
-    """Inserts as a process of version 1 does: by the names of the columns that it knows."""
+    """Inserts as a process of that version does: by the names of the columns that it knows."""
     names = list(rows[0])
     with engine.begin() as db:
         db.execute(sa.table(table, *(sa.column(name) for name in names)).insert(), rows)
 
 
-def rows_of_every_table(prefix: str = "") -> dict[str, list[dict[str, Any]]]:
+def rows_of_every_table(version: int, prefix: str = "") -> dict[str, list[dict[str, Any]]]:
     """Rows by table. `prefix` makes those of another run, beside the first."""
+    decision: dict[str, Any] = {"id": _id(prefix, "decision"), "recognition_id": _number(prefix, "doubtful")}
+    decision |= {"attempt_id": _id(prefix, "doubtful"), "decision": "charged", "decided_by": "kim"}
+    decision |= {"reason": "账单", "decided_at": START}
+    decided: dict[str, list[dict[str, Any]]] = {"jdocr_decision": [decision]} if version > 1 else {}
+    pace: dict[str, Any] = {"held": 0.9, "grown_at": START} if version > 1 else {}
     return {
         "jdocr_source": [
             {"uri_digest": prefix.ljust(64, "0"), "uri": "s3://bucket/发票.jpg", "stamp": "1" * 64}
@@ -49,6 +55,7 @@ def rows_of_every_table(prefix: str = "") -> dict[str, list[dict[str, Any]]]:
             | {"next_slot_at": START, "factor": 0.5, "slowed_at": START, "window_ends_at": _ENDS}
             | {"used": 4, "remaining": 96, "known_at": START, "quota_state": "open", "quota_until": None}
             | {"quota_at": 0.0, "probe_until": 0.0}
+            | pace
         ],
         "jdocr_run": [
             {"digest": RUN.digest if not prefix else prefix.ljust(64, "0"), "dag_id": RUN.dag_id}
@@ -74,7 +81,7 @@ def rows_of_every_table(prefix: str = "") -> dict[str, list[dict[str, Any]]]:
             | {"sha256": _image(prefix, "answered"), "outcome": "recognised", "code": "0", "message": None}
             | {"at": START}
         ],
-    }
+    } | decided
 
 
 # Far from where the database counts on, which it does not notice when it is given numbers.
