@@ -16,7 +16,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIRFLOW_HOME AIRFLOW_CONFIG
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate bench bench-airflow fuzz injection model screenshots check format audit constraints clean
+.PHONY: help demo test test-core test-airflow test-oldest torture torture-airflow rate bench bench-airflow fuzz injection escalation model screenshots check format audit constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ fuzz: $(MAIN)/ready ## a million hostile replies, 100 000 pictures, names, conne
 
 injection: $(MAIN)/ready ## 5 400 right invoices with every mistake of OCR: which are seen; 20 minutes; INJECTION="--seed 2"
 	$(MAIN)/bin/python -m tests.injection $(INJECTION)
+
+escalation: $(MAIN)/ready ## 300 pictures of which the first endpoint misreads every tenth; 15 minutes; ESCALATION="--seed 2"
+	$(MAIN)/bin/python -m tests.escalation $(ESCALATION)
 
 torture-airflow: $(MAIN)/ready ## 30 crash trials of a whole Airflow, search for secrets; 45 minutes; TRIALS=options
 	$(MAIN)/bin/python -m tests.torture.airflow $(TRIALS)

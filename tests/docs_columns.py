@@ -73,8 +73,8 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "这张红字发票冲销的那张发票的键",
     ),
     "review_status": (
-        "`clear`, `review`, or what a person decided: `approved`, `corrected`, `rejected`",
-        "`clear`、`review`，或人的决定：`approved`、`corrected`、`rejected`",
+        "`clear`, `review`, `settled` (a document), or by a person `approved`, `corrected`, `rejected`",
+        "`clear`、`review`，影像还可为 `settled`，或人的决定：`approved`、`corrected`、`rejected`",
     ),
     "reviewed_at": ("when a person decided; empty: nobody did", "人作出决定的时间；空表示还没有人决定"),
     "reviewed_by": ("who decided", "谁作的决定"),
@@ -87,6 +87,10 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "`code:number`，或数电票的 20 位号码",
     ),
     "invoices.document_id": ("the document whose values these are", "这些值来自哪份影像"),
+    "merged_from": (
+        "the document of each value that is not that document's, by column; empty where all are",
+        "各列中不取自该影像的值分别来自哪份影像；全部取自该影像时为空",
+    ),
     "lines_document_id": ("the document whose lines are the invoice's", "明细行取自哪份影像"),
     # lines
     "lines.document_id": ("the document", "影像"),

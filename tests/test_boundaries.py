@@ -46,6 +46,7 @@ LINE = (
     "examining",
     "documents",
     "merging",
+    "reconciling",
     "tax_check",
     "tables",
     "warehouse",

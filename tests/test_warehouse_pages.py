@@ -34,7 +34,7 @@ def test_every_table_and_view_is_named(name: str, sqlite_url: str) -> None:
 def test_every_state_of_a_row_is_explained(name: str) -> None:
     table = (DOCS / name).read_text("utf-8").split("| `review_status` | |\n", 1)[1].split("\n\n", 1)[0]
     firsts = " ".join(row.split("|")[1] for row in table.splitlines())
-    assert set(re.findall(r"`(\w+)`", firsts)) == {"clear", "review", *STATUS.values()}
+    assert set(re.findall(r"`(\w+)`", firsts)) == {"clear", "review", "settled", *STATUS.values()}
 
 
 @PAGES

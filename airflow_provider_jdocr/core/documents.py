@@ -22,7 +22,7 @@ from typing import Any
 from airflow_provider_jdocr.core.examining import reading_version
 from airflow_provider_jdocr.core.findings import LONGEST_TEXT, Finding, Severity, review_status
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
-from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, Line
+from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line, Problem
 from airflow_provider_jdocr.core.sources import UNSTORABLE
 
 
@@ -69,6 +69,7 @@ FINDING: tuple[str, ...] = tuple(each.name for each in fields(Finding))
 CONFLICTING_DOCUMENT = "CONFLICTING_DOCUMENT"
 DUPLICATE_DOCUMENT = "DUPLICATE_DOCUMENT"
 ENDPOINTS_DISAGREE = "ENDPOINTS_DISAGREE"
+ENDPOINTS_SETTLED = "ENDPOINTS_SETTLED"
 NO_INVOICE_KEY = "NO_INVOICE_KEY"
 PARSE_FAILED = "PARSE_FAILED"
 READ_FROM_ANOTHER = "READ_FROM_ANOTHER"
@@ -80,7 +81,14 @@ LOADING_FINDINGS: Mapping[str, tuple[Severity, str]] = MappingProxyType(
     {
         CONFLICTING_DOCUMENT: (Severity.ERROR, "two documents of one invoice disagree about it"),
         DUPLICATE_DOCUMENT: (Severity.WARNING, "another file that was loaded before shows the same invoice"),
-        ENDPOINTS_DISAGREE: (Severity.ERROR, "two endpoints read two invoices from the same picture"),
+        ENDPOINTS_DISAGREE: (
+            Severity.ERROR,
+            "two endpoints read the same picture otherwise, and the checks do not settle it",
+        ),
+        ENDPOINTS_SETTLED: (
+            Severity.WARNING,
+            "two endpoints read the same picture otherwise; the checks hold with one choice of values alone",
+        ),
         NO_INVOICE_KEY: (
             Severity.ERROR,
             "code and number are no key of an invoice, so there is no invoice row",
@@ -180,6 +188,35 @@ def rows_of(document: Document) -> Rows:
         "review_status": "review" if doubtful else "clear",
     }
     return Rows(row, tuple(lines), tuple(findings))
+
+
+def invoice_of(
+    row: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], found: Iterable[Finding]
+) -> Invoice:
+    """The invoice that was parsed, with the values that the rows have now."""
+    kind = row["kind"] if row["kind"] in set(InvoiceKind) else None
+    return Invoice(
+        **{name: row[name] for name in HEADER if name != "kind"},
+        kind=kind and InvoiceKind(kind),
+        endpoint=row["endpoint"],
+        lines=tuple(Line(each["line_number"], **{name: each[name] for name in LINE}) for each in lines),
+        evidence={name: _printed(each) for name, each in row["evidence"].items()},
+        details=row["details"],
+        problems=tuple(_problem(each) for each in found if each.code in _PROBLEMS and each.fields),
+    )
+
+
+_PROBLEMS = ("VALUE_UNPARSABLE", "DETAIL_UNPARSABLE", "LINES_NOT_PAIRED")
+
+
+def _printed(stored: Mapping[str, Any]) -> FieldEvidence:
+    position = stored["position"]
+    return FieldEvidence(stored["text"], stored["key"], stored["confidence"], position and tuple(position))
+
+
+def _problem(found: Finding) -> Problem:
+    code = found.code if found.code == "LINES_NOT_PAIRED" else "VALUE_UNPARSABLE"
+    return Problem(code, found.fields[0], found.found or "")
 
 
 def encoded(value: Any) -> str:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import date
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -17,8 +18,9 @@ from airflow_provider_jdocr.core.documents import PARSE_FAILED, Document, findin
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import ParseError
 from airflow_provider_jdocr.core.examining import Expectations, examine, reading_version
+from airflow_provider_jdocr.core.findings import Finding
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
-from airflow_provider_jdocr.core.parsing import parse
+from airflow_provider_jdocr.core.parsing import Invoice, parse
 from airflow_provider_jdocr.core.qr import from_text
 from airflow_provider_jdocr.core.warehouse import CHUNK_SIZE, LoadReport, Warehouse, is_missing
 
@@ -102,12 +104,16 @@ def _load_chunk(
         for each, uris in named.items()
         if each in there and each not in fetched and not uris <= set(there[each].uris)
     }
-    written = warehouse.load(documents, also_named=renamed)
+    written = warehouse.load(documents, also_named=renamed, check=partial(_findings, today))
     rest = [each for each in named if each not in fetched]
     loaded_already = sum(each in there for each in rest)
     return written + LoadReport(
         considered=len(rest), already_loaded=loaded_already, not_answered=len(rest) - loaded_already
     )
+
+
+def _findings(today: date, invoice: Invoice, codes: Sequence[str]) -> tuple[Finding, ...]:
+    return examine(invoice, today=today, codes=codes)[1]
 
 
 def _chunks(items: Iterable[tuple[Identity, str]]) -> Iterator[dict[Identity, set[str]]]:

@@ -12,20 +12,19 @@ Pure functions over rows of documents. The laws of `merge`, over all documents w
 - of an invoice whose source a person reviewed, a document in doubt fills nothing;
 - the same documents give the same invoice, however often they are loaded.
 
-`compared` is about one picture that two endpoints read: where they read two invoices, both documents say so.
+Where several endpoints read one picture, and `reconciling` made one reading of that, this is one document
+here; ``merged_from`` of the invoice says whose each value is that is not the source's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
 from typing import Any
 
 from airflow_provider_jdocr.core.documents import (
     CONFLICTING_DOCUMENT,
     DUPLICATE_DOCUMENT,
-    ENDPOINTS_DISAGREE,
     HEADER,
     TAKEN_BACK,
     finding,
@@ -46,8 +45,7 @@ KEY_FACTS: tuple[str, ...] = (
 """What two readings of one invoice must agree on. Names differ by a bracket or a blank and prove nothing."""
 
 BY_INVOICE = frozenset({CONFLICTING_DOCUMENT, DUPLICATE_DOCUMENT, TAKEN_BACK})
-BY_PICTURE = frozenset({ENDPOINTS_DISAGREE})
-"""The findings that a document owes to others: to those of the same invoice, to those of the same picture."""
+"""The findings that a document owes to others of the same invoice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ def _merged(
     header = {name: source[name] for name in HEADER}
     said = {row["document_id"]: list(taken_back) for row in (source, *others)}
     doubtful = _doubtful(source, doubted) or bool(taken_back)
-    lines = source["document_id"] if source["line_count"] else None
+    lines, whose = _lines_of(source), dict(source.get("merged_from") or {})
     for other in others:
         if other["sha256"] != source["sha256"]:
             said[other["document_id"]].append(_duplicate(source))
@@ -103,17 +101,25 @@ def _merged(
             continue
         filled = {name: other[name] for name in HEADER if header[name] is None and other[name] is not None}
         header |= filled
-        if lines is None and other["line_count"]:
-            lines, filled = other["document_id"], {**filled, "lines": True}
+        others_are = other.get("merged_from") or {}
+        whose |= {name: others_are.get(name, other["document_id"]) for name in filled}
+        if lines is None and _lines_of(other):
+            lines, filled = _lines_of(other), {**filled, "lines": True}
         doubtful = doubtful or bool(filled and _doubtful(other, doubted))
     invoice = {
         "invoice_key": key,
         **header,
         "document_id": source["document_id"],
         "lines_document_id": lines,
+        "merged_from": whose or None,
         "review_status": "review" if doubtful else "clear",
     }
     return Merged(invoice, {name: tuple(each) for name, each in said.items() if each}, frozenset(said))
+
+
+def _lines_of(row: Row) -> str | None:
+    own = row["document_id"] if row["line_count"] else None
+    return row.get("lines_document_id") or own
 
 
 def _held_against(
@@ -147,17 +153,6 @@ def _differing(names: Iterable[str], one: Row, other: Row) -> tuple[str, ...]:
     )
 
 
-def compared(documents: Iterable[Row]) -> dict[str, tuple[Finding, ...]]:
-    """What documents of one picture say of each other; those of one invoice are the business of `merge`."""
-    said: dict[str, list[Finding]] = {}
-    for one, other in permutations((row for row in documents if not is_rejected(row)), 2):
-        if one["endpoint"] == other["endpoint"] or one["invoice_key"] == other["invoice_key"] is not None:
-            continue
-        if names := _differing(("code", "number", *KEY_FACTS), one, other):
-            said.setdefault(one["document_id"], []).append(_other_endpoint(one, other, names))
-    return {name: tuple(each) for name, each in said.items()}
-
-
 def is_rejected(document: Row) -> bool:
     """Whether a person said that it is not to be booked."""
     return document["reviewed_at"] is not None and bool(document["review_status"] == "rejected")
@@ -187,13 +182,3 @@ def _duplicate(source: Row) -> Finding:
 def _taken_back(red: str) -> Finding:
     message = f"the red invoice {red} takes this one back"
     return finding(TAKEN_BACK, message, ("total",), expected=red)
-
-
-def _other_endpoint(row: Row, other: Row, names: tuple[str, ...]) -> Finding:
-    return finding(
-        ENDPOINTS_DISAGREE,
-        f"{other['endpoint']} read the same picture otherwise",
-        names,
-        found="; ".join(f"{name}={row[name]}" for name in names),
-        expected="; ".join(f"{name}={other[name]}" for name in names),
-    )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
@@ -27,10 +27,10 @@ import sqlalchemy as sa
 from airflow_provider_jdocr.core.documents import (
     FINDING,
     HEADER,
-    LINE,
     LONGEST_VALUE,
     header_values,
     invoice_key,
+    invoice_of,
     storable,
 )
 from airflow_provider_jdocr.core.errors import ReviewRefused
@@ -39,11 +39,8 @@ from airflow_provider_jdocr.core.findings import Finding, Severity, texts_of_rep
 from airflow_provider_jdocr.core.merging import disagreement
 from airflow_provider_jdocr.core.numerals import plain, rate
 from airflow_provider_jdocr.core.parsing import (
-    FieldEvidence,
     Invoice,
     InvoiceKind,
-    Line,
-    Problem,
     read_text,
     taken_back,
 )
@@ -261,7 +258,7 @@ def _shown(db: sa.Connection, tables: Tables, document_id: str) -> Doubtful:
         reviewed_by=row["reviewed_by"],
         uris=tuple(row["uris"]),
         invoice_key=row["invoice_key"],
-        invoice=_invoice(row, _rows(db, tables.lines, document_id), found),
+        invoice=invoice_of(row, _rows(db, tables.lines, document_id), found),
         findings=found,
         booked=booked,
     )
@@ -304,33 +301,6 @@ def _as_finding(row: _Row) -> Finding:
     values = {name: row[name] for name in FINDING}
     names = tuple(filter(None, row["fields"].split(",")))
     return Finding(**(values | {"fields": names, "severity": Severity(row["severity"])}))
-
-
-_PROBLEMS = ("VALUE_UNPARSABLE", "DETAIL_UNPARSABLE", "LINES_NOT_PAIRED")
-
-
-def _invoice(row: _Row, lines: Sequence[_Row], findings: Iterable[Finding]) -> Invoice:
-    """The invoice that was parsed, with the values that its row has now."""
-    kind = row["kind"] if row["kind"] in set(InvoiceKind) else None
-    return Invoice(
-        **{name: row[name] for name in HEADER if name != "kind"},
-        kind=kind and InvoiceKind(kind),
-        endpoint=row["endpoint"],
-        lines=tuple(Line(each["line_number"], **{name: each[name] for name in LINE}) for each in lines),
-        evidence={name: _evidence(each) for name, each in row["evidence"].items()},
-        details=row["details"],
-        problems=tuple(_problem(each) for each in findings if each.code in _PROBLEMS and each.fields),
-    )
-
-
-def _evidence(stored: _Row) -> FieldEvidence:
-    position = stored["position"]
-    return FieldEvidence(stored["text"], stored["key"], stored["confidence"], position and tuple(position))
-
-
-def _problem(found: Finding) -> Problem:
-    code = found.code if found.code == "LINES_NOT_PAIRED" else "VALUE_UNPARSABLE"
-    return Problem(code, found.fields[0], found.found or "")
 
 
 # ── carrying a decision out ──

@@ -116,8 +116,8 @@ class Json(TypeDecorator[Any]):
             mysql.LONGTEXT() if dialect.name in ("mysql", "mariadb") else sa.Text()
         )
 
-    def process_bind_param(self, value: Any, _dialect: sa.Dialect) -> str:
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    def process_bind_param(self, value: Any, _dialect: sa.Dialect) -> str | None:
+        return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     def process_result_value(self, value: Any, _dialect: sa.Dialect) -> Any:
         return json.loads(value) if isinstance(value, str) else value
@@ -307,6 +307,7 @@ def _invoice_columns() -> list[sa.Column[Any]]:
         *_header(),
         _set("document_id", sa.String(32)),
         _may_be_null("lines_document_id", sa.String(32)),
+        _may_be_null("merged_from", Json(), since=2),
         *_review(),
     ]
 

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import count, islice
 from typing import Any, TypeVar
 
@@ -33,18 +33,33 @@ from sqlalchemy.dialects import postgresql
 from airflow_provider_jdocr.core import engines
 from airflow_provider_jdocr.core.documents import (
     CONFLICTING_DOCUMENT,
+    ENDPOINTS_SETTLED,
     FINDING,
     HEADER,
     Document,
     Rows,
     document_id,
+    invoice_key,
+    invoice_of,
     rows_of,
     storable,
 )
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
-from airflow_provider_jdocr.core.findings import Finding, review_status
+from airflow_provider_jdocr.core.examining import examine
+from airflow_provider_jdocr.core.findings import Finding, Severity, review_status
 from airflow_provider_jdocr.core.ledger import Identity
-from airflow_provider_jdocr.core.merging import BY_INVOICE, BY_PICTURE, Merged, compared, is_rejected, merge
+from airflow_provider_jdocr.core.merging import BY_INVOICE, Merged, is_rejected, merge
+from airflow_provider_jdocr.core.parsing import Invoice
+from airflow_provider_jdocr.core.reconciling import (
+    BY_PICTURE,
+    Check,
+    Reading,
+    Settlement,
+    compared,
+    differ,
+    may_differ,
+    settle,
+)
 from airflow_provider_jdocr.core.tables import Json, Tables
 
 SCHEMA_VERSION = 2
@@ -180,18 +195,23 @@ class Warehouse:
         ]
 
     def load(
-        self, documents: Iterable[Document], *, also_named: Mapping[Identity, Collection[str]] | None = None
+        self,
+        documents: Iterable[Document],
+        *,
+        also_named: Mapping[Identity, Collection[str]] | None = None,
+        check: Check | None = None,
     ) -> LoadReport:
         """Upserts documents and what follows from them, a transaction for each `CHUNK_SIZE`.
 
-        ``also_named``: further URIs of documents that are there already. Raises `WarehouseError`; what
+        ``also_named``: further URIs of documents that are there already; ``check``: how the documents were
+        checked, for what several endpoints read from one picture. Raises `WarehouseError`; what
         earlier chunks committed stays, and a repeated load goes on from there.
         """
         report = LoadReport()
         stream = iter(documents)
         names = also_named or {}
         while (chunk := list(islice(stream, CHUNK_SIZE))) or names:
-            report += self.in_turn(_Chunk(self.tables, chunk, names, self._clock).write)
+            report += self.in_turn(_Chunk(self.tables, chunk, names, self._clock, check).write)
             names = {}
         return report
 
@@ -272,8 +292,10 @@ class _Chunk:
         documents: Sequence[Document],
         also_named: Mapping[Identity, Collection[str]],
         clock: Callable[[], datetime],
+        check: Check | None = None,
     ) -> None:
         self._tables = tables
+        self._check = check
         self._also_named = {document_id(each): set(storable(list(uris))) for each, uris in also_named.items()}
         self._clock = clock
         self._read: dict[str, Rows] = {}
@@ -321,14 +343,79 @@ class _Chunk:
         new = [rows.document for rows in fresh.values()]
         found = self._documents("sha256", {row["sha256"] for row in (*new, *changed)})
         siblings = {name: row for name, row in found.items() if name not in fresh}
-        by_picture = _by_picture([*new, *siblings.values()])
-        touched = [*new, *changed, *siblings.values()]
-        merges, booked, others = self._merge(fresh, touched, frozenset(by_picture))
-        judged = {name for merged in merges.values() for name in merged.judged}
-        by_invoice = {name: said for merged in merges.values() for name, said in merged.findings.items()}
-        self._tell(judged, by_invoice, BY_INVOICE, fresh, others)
+        settled = self._settle(fresh, siblings)
+        keys = _keys_of([*new, *changed, *siblings.values()])
+        self._assign(fresh, siblings, settled)
+        keys |= _keys_of([*new, *siblings.values()])
+        by_picture = _by_picture([*new, *siblings.values()], settled)
+        others = {
+            name: row for name, row in self._documents("invoice_key", keys).items() if name not in fresh
+        }
+        settled += self._settled_elsewhere(others, {row["sha256"] for row in (*new, *changed)})
+        merges, booked = self._merge(fresh, others, keys, settled)
+        by_invoice = _of_each(merges.values(), settled)
+        self._tell(by_invoice, by_invoice, BY_INVOICE, fresh, others)
         self._tell({*fresh, *siblings}, by_picture, BY_PICTURE, fresh, siblings)
         return merges, booked
+
+    def _settle(self, fresh: Mapping[str, Rows], there: Mapping[str, _Row]) -> list[Settlement]:
+        """What several endpoints read from one picture, where they read otherwise."""
+        pictures: dict[tuple[str, int], list[_Row]] = {}
+        for row in (*(rows.document for rows in fresh.values()), *there.values()):
+            if may_differ(row):
+                pictures.setdefault((row["sha256"], row["page"]), []).append(row)
+        unsettled = [rows for rows in pictures.values() if differ(rows)]
+        readings = self._readings([row for rows in unsettled for row in rows], fresh)
+        check = self._check or _checked_on(self._now.date())
+        return [settle([readings[row["document_id"]] for row in rows], check) for rows in unsettled]
+
+    def _settled_elsewhere(self, others: Mapping[str, _Row], known: Collection[str]) -> list[Settlement]:
+        """What was settled before of the pictures of other files that show the same invoices."""
+        pictures = {row["sha256"] for row in others.values()}.difference(known)
+        return self._settle({}, self._documents("sha256", pictures)) if pictures else []
+
+    def _readings(self, rows: Sequence[_Row], fresh: Mapping[str, Rows]) -> dict[str, Reading]:
+        """Documents with all that was read: as they are about to be written, or as they were."""
+        there = [row["document_id"] for row in rows if row["document_id"] not in fresh]
+        tables = self._tables
+        columns = tables.documents.c
+        wide = self._of_documents(sa.select(columns.document_id, columns.evidence, columns.details), there)
+        lines = self._of_documents(sa.select(tables.lines), there)
+        own = sa.select(tables.findings).where(tables.findings.c.position > 0)
+        found = self._of_documents(own.order_by(tables.findings.c.position), there)
+        readings = {}
+        for row in rows:
+            name = row["document_id"]
+            if name in fresh:
+                more = {each: json.loads(row[each]) for each in ("evidence", "details")}
+                goods, said = fresh[name].lines, fresh[name].findings
+            else:
+                more, goods = wide[name][0], tuple(lines.get(name, ()))
+                said = tuple(map(_as_finding, found.get(name, ())))
+            readings[name] = Reading(row, invoice_of({**row, **more}, goods, said), said)
+        return readings
+
+    def _of_documents(self, query: sa.Select[Any], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for part in _parts(names):
+            for row in self._db.execute(query.where(query.selected_columns.document_id.in_(part))).mappings():
+                found.setdefault(row["document_id"], []).append(dict(row))
+        return found
+
+    def _assign(
+        self, fresh: Mapping[str, Rows], there: Mapping[str, dict[str, Any]], settled: Iterable[Settlement]
+    ) -> None:
+        """A document belongs to the invoice that it shows by all its readings, whatever it read itself."""
+        keys = {name: each.row["invoice_key"] for each in settled if each.row for name in each.members}
+        for name, rows in fresh.items():
+            rows.document["invoice_key"] = keys.get(name, rows.document["invoice_key"])
+        documents = self._tables.documents
+        for name, row in there.items():
+            key = keys.get(name, invoice_key(row["code"], row["number"]))
+            if may_differ(row) and row["invoice_key"] != key:
+                row["invoice_key"] = key
+                moved = documents.update().where(documents.c.document_id == name)
+                self._db.execute(moved.values(invoice_key=key, loaded_at=self._now))
 
     def _documents(self, column: str, values: Collection[str]) -> dict[str, dict[str, Any]]:
         documents = self._tables.documents
@@ -363,27 +450,29 @@ class _Chunk:
         return Rows({**rows.document, **dates}, rows.lines, rows.findings)
 
     def _merge(
-        self, fresh: Mapping[str, Rows], touched: Sequence[_Row], doubted: frozenset[str]
-    ) -> tuple[dict[str, Merged], dict[str, _Row], dict[str, dict[str, Any]]]:
-        """The invoices that these documents belong or belonged to, and those that they take back, with all
-        documents of each.
+        self,
+        fresh: Mapping[str, Rows],
+        others: Mapping[str, _Row],
+        keys: Collection[str],
+        settled: Sequence[Settlement],
+    ) -> tuple[dict[str, Merged], dict[str, _Row]]:
+        """The invoices that these documents belong or belonged to, and those that they take back, as they
+        are to be and as they are.
         """
-        keys = {row[name] for row in touched for name in ("invoice_key", "takes_back")} - {None}
-        others = {
-            name: row for name, row in self._documents("invoice_key", keys).items() if name not in fresh
-        }
         groups: dict[str, list[_Row]] = {}
-        for row in [*(rows.document for rows in fresh.values()), *others.values()]:
+        for row in _as_one([*(rows.document for rows in fresh.values()), *others.values()], settled):
             if row["invoice_key"] is not None:
                 groups.setdefault(row["invoice_key"], []).append(row)
         booked = self._invoices(keys)
         red = self._taken_back(keys, fresh)
         names = frozenset(fresh or others)
+        doubted = frozenset(_doubted(settled))
+        names |= {each.members[0] for each in settled if not names.isdisjoint(each.members)}
         merges = {
             key: merge(key, rows, booked.get(key), names, taken_back_by=red.get(key, ()), doubted=doubted)
             for key, rows in groups.items()
         }
-        return merges, booked, others
+        return merges, booked
 
     def _taken_back(self, keys: Collection[str], fresh: Mapping[str, Rows]) -> dict[str, set[str]]:
         """Invoice → the red ones that name it."""
@@ -416,8 +505,9 @@ class _Chunk:
         """What documents owe to others: with those that are written, and again for those that are there."""
         for name in fresh.keys() & said.keys():
             rows = fresh[name]
-            status = {} if review_status(said[name]) == "clear" else {"review_status": "review"}
-            fresh[name] = Rows({**rows.document, **status}, rows.lines, (*rows.findings, *said[name]))
+            findings = (*rows.findings, *said[name])
+            status = _status(rows.document["doubtful"], _from_others(findings))
+            fresh[name] = Rows({**rows.document, "review_status": status}, rows.lines, findings)
         known = [name for name in judged if name in there and there[name]["reviewed_at"] is None]
         for part in _parts(known):
             self._judge_again(part, said, codes, there)
@@ -449,7 +539,7 @@ class _Chunk:
         self._insert(findings, [row for name, each in changed.items() for row in _finding_rows(name, each)])
         by_status: dict[str, list[str]] = {}
         for name, each in changed.items():
-            status = "review" if there[name]["doubtful"] else review_status(each)
+            status = _status(there[name]["doubtful"], each)
             by_status.setdefault(status, []).append(name)
         for status, which in by_status.items():
             change = {"review_status": status, "loaded_at": self._now}
@@ -555,11 +645,63 @@ def _given_as_json(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
     )
 
 
-def _by_picture(documents: Iterable[_Row]) -> dict[str, tuple[Finding, ...]]:
-    pictures: dict[tuple[str, str, int], list[_Row]] = {}
+def _by_picture(documents: Iterable[_Row], settled: Iterable[Settlement]) -> dict[str, tuple[Finding, ...]]:
+    pictures: dict[tuple[str, int], list[_Row]] = {}
     for row in documents:
-        pictures.setdefault((row["service"], row["sha256"], row["page"]), []).append(row)
-    return {name: said for rows in pictures.values() for name, said in compared(rows).items()}
+        pictures.setdefault((row["sha256"], row["page"]), []).append(row)
+    said = {name: each for rows in pictures.values() for name, each in compared(rows).items()}
+    for settlement in settled:
+        said |= {name: (*said.get(name, ()), *each) for name, each in settlement.findings.items()}
+    return said
+
+
+def _as_one(documents: Iterable[_Row], settled: Iterable[Settlement]) -> list[_Row]:
+    """One row for the documents of a picture that were made one."""
+    joined = {name: each.row for each in settled if each.row for name in each.members}
+    rows = {row["document_id"]: row for row in (joined.get(each["document_id"], each) for each in documents)}
+    return list(rows.values())
+
+
+def _of_each(merges: Iterable[Merged], settled: Iterable[Settlement]) -> dict[str, tuple[Finding, ...]]:
+    """What is said of the one row of a picture is said of all its documents."""
+    members = {each.members[0]: each.members for each in settled if each.row is not None}
+    return {
+        name: merged.findings.get(judged, ())
+        for merged in merges
+        for judged in merged.judged
+        for name in members.get(judged, (judged,))
+    }
+
+
+def _doubted(settled: Iterable[Settlement]) -> Iterator[str]:
+    for each in settled:
+        yield from (name for name, said in each.findings.items() if review_status(said) != "clear")
+
+
+def _keys_of(rows: Iterable[_Row]) -> set[str]:
+    return {row[name] for row in rows for name in ("invoice_key", "takes_back")} - {None}
+
+
+def _from_others(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(each for each in findings if each.code in BY_INVOICE | BY_PICTURE)
+
+
+def _status(doubtful: bool, said: Sequence[Finding]) -> str:
+    """``review_status`` of a document about which others say this. One is `settled` that has errors or other
+    values than the invoice, where the checks decided by another reading of its picture.
+    """
+    if review_status(said) != "clear":
+        return "review"
+    if any(each.code == ENDPOINTS_SETTLED and (doubtful or each.found != each.expected) for each in said):
+        return "settled"
+    return "review" if doubtful else "clear"
+
+
+def _checked_on(today: date) -> Check:
+    def check(invoice: Invoice, codes: Sequence[str]) -> tuple[Finding, ...]:
+        return examine(invoice, today=today, codes=codes)[1]
+
+    return check
 
 
 def _supersedes(row: _Row, before: _Row) -> bool:
@@ -582,7 +724,8 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _as_finding(row: _Row) -> Finding:
     values = {name: row[name] for name in FINDING}
-    return Finding(**(values | {"fields": tuple(filter(None, row["fields"].split(",")))}))
+    names = tuple(filter(None, row["fields"].split(",")))
+    return Finding(**(values | {"fields": names, "severity": Severity(row["severity"])}))
 
 
 def _finding_rows(name: str, findings: Iterable[Finding]) -> list[dict[str, Any]]:

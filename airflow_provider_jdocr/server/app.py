@@ -33,7 +33,7 @@ import logging
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -475,7 +475,22 @@ def _respelled(envelope: Json, fault: Fault) -> Json:
         case "envelope":
             kept = {key: value for key, value in envelope.items() if key not in fault.unset}
             return kept | fault.set
+        case "misread":
+            return _misread(envelope, fault.set)
     return envelope
+
+
+def _misread(envelope: Json, texts: Mapping[str, Any]) -> Json:
+    """The same answer with other texts; one without a reading stays as it is."""
+    business: Json = envelope["result"]
+    if (read := business.get("result")) is None:
+        return envelope
+    if "item_list" in read:
+        items = [item | {"value": texts.get(item["key"], item["value"])} for item in read["item_list"]]
+        read = read | {"item_list": items}
+    else:
+        read = read | texts
+    return envelope | {"result": business | {"result": read}}
 
 
 def _as_text(moment: float) -> str:

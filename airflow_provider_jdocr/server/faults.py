@@ -33,6 +33,7 @@ truncated_json         its first half, as if it were whole
 drop_envelope          only the business result
 result_as_string       ``result`` as JSON in a string
 envelope               ``set`` is written over the envelope's keys, those in ``unset`` are taken out
+misread                ``set`` is written over the texts that were read, by the endpoint's own keys
 ====================== ==================================================================================
 
 A connection is closed in order, or with ``how: reset`` by a reset.
@@ -66,6 +67,7 @@ FaultName = Literal[
     "drop_envelope",
     "result_as_string",
     "envelope",
+    "misread",
 ]
 
 _EVERY = frozenset({"fault", "count", "endpoint"})
@@ -88,6 +90,7 @@ _AFTER: Mapping[str, frozenset[str]] = {
     "drop_envelope": frozenset(),
     "result_as_string": frozenset(),
     "envelope": frozenset({"set", "unset"}),
+    "misread": frozenset({"set"}),
 }
 _VALUES: Mapping[str, frozenset[str]] = {
     "close_before_body": _EVERY | {"how"},

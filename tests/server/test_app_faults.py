@@ -220,6 +220,16 @@ def test_the_envelope_can_have_any_of_the_spellings_seen(service: Running) -> No
     assert "msg" not in envelope
 
 
+def test_texts_can_be_misread(service: Running) -> None:
+    right = service.ocr(PICTURE).json()["result"]["result"]
+    _told(service, "misread", set={"total_amount": "1.00"})
+    wrong = service.ocr(PICTURE).json()["result"]["result"]
+    assert wrong == right | {"total_amount": "1.00"}
+    _told(service, "misread", set={"vat_invoice_haoma": "00000000"})
+    items = service.intsig(PICTURE).json()["result"]["result"]["item_list"]
+    assert [item["value"] for item in items if item["key"] == "vat_invoice_haoma"] == ["00000000"]
+
+
 def test_faults_come_in_order_and_as_often_as_told(service: Running) -> None:
     faults = [{"fault": "busy", "count": 2}, {"fault": "code", "code": 10030}]
     assert service.behave(faults=faults)["faults_waiting"] == 3
