@@ -451,8 +451,7 @@ class _Batch:
 
     def _unknown(self, sources: Iterable[Source | Missing]) -> Iterator[Source]:
         """The inputs that a worker must look at; the others get their outcome here, a page at a time."""
-        stream = iter(sources)
-        while page := list(islice(stream, PAGE_SIZE)):
+        for page in _pages(sources):
             self._counts["inputs"] += len(page)
             present = [source for source in page if isinstance(source, Source)]
             known = _patiently(self._desk, partial(self._desk.ledger.known_sources, present))
@@ -835,6 +834,20 @@ class _Batch:
             self._traffic.settled()
         elif reading.verdict in (Verdict.AGAIN, Verdict.AGAIN_ONCE, Verdict.IN_DOUBT):
             self._traffic.unsettled(reading.code, reading.message, reached)
+
+
+def _pages(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """The items in pages; the next page is listed while the caller works on the last."""
+    stream = iter(items)
+    pool = ThreadPoolExecutor(1, "jdocr-listing")
+    try:
+        following = pool.submit(lambda: list(islice(stream, PAGE_SIZE)))
+        while page := following.result():
+            following = pool.submit(lambda: list(islice(stream, PAGE_SIZE)))
+            yield page
+    finally:
+        # A kill does not wait for a storage that hangs.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _patiently(desk: _Desk, ask: Callable[[], _T]) -> _T:
