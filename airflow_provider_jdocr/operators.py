@@ -24,6 +24,7 @@ from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, QrRules, Stop
 from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
 from airflow_provider_jdocr.core.escalation import recognise_escalating, refuse_same
+from airflow_provider_jdocr.core.examining import Expectations
 from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Identity, InDoubt, Ledger, Resend
 from airflow_provider_jdocr.core.loading import load_answers
 from airflow_provider_jdocr.core.sources import Images, Source, select, validate_images
@@ -62,6 +63,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
     :param escalate_to: a ``jdocr`` connection to another endpoint, with the same ledger, which is asked once
         for each image whose answer the checks doubt; empty for none. What is said above holds for both
         endpoints, `max_failed` and ``max_calls`` for both together.
+    :param checks: with which the answers are doubted for `escalate_to`; as of `JdOcrLoadInvoicesOperator`.
     :param qr: ``{"read": …, "same_invoice": …, "no_invoice": …}``: whether QR codes are read from the
         pictures for the checks; ``reuse`` takes the answer to another picture of the same invoice in place of
         a call; ``reject`` sends no picture of another document.
@@ -80,6 +82,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         "resend",
         "budget",
         "escalate_to",
+        "checks",
         "qr",
     )
     ui_color = "#fde8e4"
@@ -99,6 +102,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         resend: str = "none",
         budget: Budget | Mapping[str, Any] | None = None,
         escalate_to: str | None = None,
+        checks: Expectations | Mapping[str, Any] | None = None,
         qr: QrRules | Mapping[str, Any] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -115,6 +119,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         self.resend = resend
         self.budget = budget
         self.escalate_to = escalate_to
+        self.checks = checks
         self.qr = qr
         self.deferrable = deferrable
 
@@ -136,7 +141,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         threading.Thread(target=self._kill.set).start()
 
     def _recognise(self, context: Context) -> Manifest:
-        policy = self._policy()
+        policy, expectations = self._policy(), Expectations.of(self.checks)
         hook = JdOcrHook(self.jdocr_conn_id)
         account = hook.get_account()
         second = _second_account(hook, self.escalate_to)
@@ -151,6 +156,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
             run=run_key_of(context["ti"]),
             policy=policy,
             today=today(),
+            expectations=expectations,
             log=self.log,
             stop=self._kill,
         )
@@ -206,6 +212,8 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
     :param manifest: what a recognising task returned, or a list of that.
     :param jdocr_conn_id: names the ledger and, for `images`, the endpoint whose answers are meant.
     :param warehouse_conn_id: the database of the tables.
+    :param checks: ``{"buyers": […], "repairs": […]}``: for whom the invoices can be, each a name, a tax id or
+        ``{"name": …, "tax_id": …}``; and the codes of findings whose proposals are carried out.
     :param schema: schema of the tables; empty for the connection's default.
     :param table_prefix: what the names of the tables begin with.
     """
@@ -216,6 +224,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
         "jdocr_conn_id",
         "storage_conn_id",
         "warehouse_conn_id",
+        "checks",
         "schema",
         "table_prefix",
     )
@@ -229,6 +238,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
         manifest: Any = None,
         jdocr_conn_id: str = JdOcrHook.default_conn_name,
         storage_conn_id: str | None = None,
+        checks: Expectations | Mapping[str, Any] | None = None,
         schema: str | None = None,
         table_prefix: str = "jdocr_",
         **kwargs: Any,
@@ -239,6 +249,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
         self.jdocr_conn_id = jdocr_conn_id
         self.storage_conn_id = storage_conn_id
         self.warehouse_conn_id = warehouse_conn_id
+        self.checks = checks
         self.schema = schema
         self.table_prefix = table_prefix
         # A manifest that was given may still render to None: its task was skipped, or failed before it had
@@ -253,7 +264,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
                     "Pass the output of the recognising task as manifest, or the images.",
                     field="manifest",
                 )
-            manifests = _manifests(self.manifest)
+            expectations, manifests = Expectations.of(self.checks), _manifests(self.manifest)
             hook = JdOcrHook(self.jdocr_conn_id)
             ledger = hook.get_ledger()
             engine = database(self.warehouse_conn_id, "warehouse_conn_id").engine()
@@ -265,8 +276,9 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
                 if self.images is None
                 else self._of_images(hook, ledger, self.images, unseen)
             )
+            log = cast(logging.Logger, self.log)
             report = load_answers(
-                ledger, warehouse, items, today=today(), log=cast(logging.Logger, self.log)
+                ledger, warehouse, items, today=today(), log=log, expectations=expectations
             ) + LoadReport(considered=unseen.total(), not_answered=unseen.total())
             return self._conclude(asdict(report), manifests, context)
 

@@ -80,6 +80,22 @@ _KEYS = "检查连接的登录名和密码：它们是应用的密钥和 secret�
 _SIGN = "请求的签名不对：检查密码，以及 extra 中的 `auth`、`region`、`service`。"
 
 SAID: Mapping[str, str] = {
+    "amount and tax change places": "金额与税额对调",
+    "the buyer's name as the author wrote it, where the tax id is his": "税号相符时，购买方名称按作者所写",
+    "the buyer's tax id as the author wrote it, where the name is his": "名称相符时，购买方税号按作者所写",
+    "the 20 digits that were returned as the code become the number": "被当作代码返回的 20 位数字改为号码",
+    "code and number are joined to the 20 digits that they are parts of": (
+        "代码与号码拼回它们所属的 20 位号码"
+    ),
+    "the value that the QR code holds": "取二维码里的值",
+    "the value that the QR code holds, where none was read": "没有读到的，取二维码里的值",
+    "the one tax id whose check digits hold, a look-alike away": "改一个形近字符后校验位成立的唯一税号",
+    "the one of amount, tax and total that words and rate leave to be wrong": (
+        "金额、税额、价税合计中，按大写与税率只能是错的那一个"
+    ),
+    "the total that the words say, where amount plus tax say the same": (
+        "大写所写的价税合计，且金额加税额与之相同"
+    ),
     # what to do about a code
     "Check login and password of the connection: they are the application's key and secret.": _KEYS,
     "The request was signed wrongly: "

@@ -22,6 +22,7 @@ from airflow_provider_jdocr.core.documents import HEADER, LOADING_FINDINGS
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS, Endpoint
 from airflow_provider_jdocr.core.engines import DIALECTS
 from airflow_provider_jdocr.core.errors import CODES, LAYERS
+from airflow_provider_jdocr.core.examining import REPAIRS
 from airflow_provider_jdocr.core.findings import CHECKS
 from airflow_provider_jdocr.core.parsing import OCR_INVOICE_KINDS, Invoice, InvoiceKind, parse
 from airflow_provider_jdocr.core.planning import FATES, PARTS
@@ -127,6 +128,14 @@ def checks() -> str:
 def loading_findings() -> str:
     rows = ((f"`{code}`", f"`{severity}`", meaning) for code, (severity, meaning) in LOADING_FINDINGS.items())
     return table(("code", "severity", "meaning"), rows)
+
+
+def repairs() -> str:
+    return table(("finding", "what is done"), ((f"`{code}`", what) for code, what in REPAIRS.items()))
+
+
+def chinese_repairs() -> str:
+    return table(("问题", "怎么改"), ((f"`{code}`", chinese(what)) for code, what in REPAIRS.items()))
 
 
 def chinese_codes(layer: str) -> str:
@@ -345,6 +354,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "fates": fates,
     "checks": checks,
     "loading_findings": loading_findings,
+    "repairs": repairs,
     **{f"{endpoint}_keys": partial(keys, endpoint) for endpoint in KEYS},
     **{f"{layer}_codes": partial(codes, layer) for layer in LAYERS},
     **{f"columns_of_{name}": partial(columns, name, 0) for name in warehouse_columns()},
@@ -361,6 +371,7 @@ CHINESE: Mapping[str, Callable[[], str]] = {
     "loading_findings": lambda: chinese_findings(
         {code: each for code, (each, _) in LOADING_FINDINGS.items()}
     ),
+    "repairs": chinese_repairs,
     **{f"{layer}_codes": partial(chinese_codes, layer) for layer in LAYERS},
     "endpoints": partial(endpoints, _IN_CHINESE),
     "doors": partial(doors, ("接口", "auth", "URL")),

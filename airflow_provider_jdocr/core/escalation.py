@@ -26,6 +26,7 @@ from airflow_provider_jdocr.core.account import Account
 from airflow_provider_jdocr.core.batch import Manifest, Policy, recognise_batch
 from airflow_provider_jdocr.core.documents import Document, rows_of
 from airflow_provider_jdocr.core.errors import ConfigurationError
+from airflow_provider_jdocr.core.examining import Expectations
 from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Ledger, RunKey
 from airflow_provider_jdocr.core.loading import read
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
@@ -43,6 +44,7 @@ def recognise_escalating(
     run: RunKey,
     policy: Policy,
     today: date,
+    expectations: Expectations = Expectations(),  # noqa: B008 - frozen
     log: Any = _LOG,
     stop: threading.Event | None = None,
 ) -> Manifest:
@@ -62,7 +64,7 @@ def recognise_escalating(
     if first.is_broken_off:
         return first
     log.info("Asking %s for what the checks doubt", second.endpoint.name)
-    images = doubted(ledger, run, today=today)
+    images = doubted(ledger, run, today=today, expectations=expectations)
     asked = ask(images, account=second, run=apart, policy=replace(policy, calls_elsewhere=first.calls))
     return replace(first, escalation=asked)
 
@@ -84,7 +86,13 @@ def run_at(account: Account, run: RunKey) -> RunKey:
     return replace(run, task_id=f"{run.task_id}@{account.endpoint.name}")
 
 
-def doubted(ledger: Ledger, run: RunKey, *, today: date) -> Iterator[Source]:
+def doubted(
+    ledger: Ledger,
+    run: RunKey,
+    *,
+    today: date,
+    expectations: Expectations = Expectations(),  # noqa: B008 - frozen
+) -> Iterator[Source]:
     """The answered images of a task instance whose answers the checks doubt, streamed by page.
 
     An answer whose raw reply was pruned cannot be read any more, and is not doubted.
@@ -96,7 +104,8 @@ def doubted(ledger: Ledger, run: RunKey, *, today: date) -> Iterator[Source]:
     )
     while page := list(islice(answered, LOOKUP_SIZE)):
         answers = ledger.answers([identity for identity, _ in page])
-        doubtful = {each.identity for each in answers if is_doubtful(read(each, (), today=today))}
+        documents = (read(each, (), today=today, expectations=expectations) for each in answers)
+        doubtful = {each.answer.identity for each in documents if is_doubtful(each)}
         yield from (Source(uri, sha256=each.sha256) for each, uri in page if each in doubtful)
 
 

@@ -51,15 +51,17 @@ def load_answers(
     *,
     today: date,
     log: logging.Logger,
+    expectations: Expectations = Expectations(),  # noqa: B008 - frozen
 ) -> LoadReport:
     """Loads the answers to these (identity, URI) pairs, a transaction for each chunk of at most 500.
 
-    Only URIs given here reach the warehouse. A repeated load, after a failure too, reads what is missing.
+    Only URIs given here reach the warehouse. A repeated load, after a failure too, reads what is missing, and
+    what was read with other expectations.
     """
     report = LoadReport()
     logged = 0
     for chunk in _chunks(items):
-        report += _load_chunk(ledger, warehouse, chunk, today)
+        report += _load_chunk(ledger, warehouse, chunk, today, expectations)
         if report.considered - logged >= _LOG_EVERY:
             logged = report.considered
             log.info("Loading: %s", _said(report))
@@ -75,29 +77,38 @@ def read(
     expectations: Expectations = Expectations(),  # noqa: B008 - frozen
 ) -> Document:
     """An answer, parsed and examined. An unreadable one is a finding, not an error."""
+    version = reading_version(expectations)
     if answer.state == "failed":
-        return Document(answer, tuple(uris))
+        return Document(answer, tuple(uris), version=version)
     try:
         invoice = parse(ENDPOINTS[answer.identity.endpoint], answer.body)
     except ParseError as error:
-        return Document(answer, tuple(uris), None, (finding(PARSE_FAILED, str(error), found=error.reason),))
+        unread = finding(PARSE_FAILED, str(error), found=error.reason)
+        return Document(answer, tuple(uris), None, (unread,), version)
     codes = from_text(answer.codes)
     invoice, findings = examine(invoice, today=today, codes=codes, expectations=expectations)
-    return Document(answer, tuple(uris), invoice, findings)
+    return Document(answer, tuple(uris), invoice, findings, version)
 
 
 def _load_chunk(
-    ledger: Answers, warehouse: Warehouse, named: Mapping[Identity, set[str]], today: date
+    ledger: Answers,
+    warehouse: Warehouse,
+    named: Mapping[Identity, set[str]],
+    today: date,
+    expectations: Expectations,
 ) -> LoadReport:
     known = ledger.recognitions(list(named))
     answered = {each: row.answer_id for each, row in known.items() if row.answer_id is not None}
     there = warehouse.loaded(named)
-    version = reading_version()
+    version = reading_version(expectations)
     missing = [
         each for each, answer_id in answered.items() if is_missing(there.get(each), answer_id, version)
     ]
     answers = ledger.answers(missing) if missing else []
-    documents = [read(answer, sorted(named[answer.identity]), today=today) for answer in answers]
+    documents = [
+        read(answer, sorted(named[answer.identity]), today=today, expectations=expectations)
+        for answer in answers
+    ]
     fetched = {answer.identity for answer in answers}
     renamed = {
         each: uris

@@ -280,7 +280,7 @@ def is_missing(loaded: Loaded | None, answer_id: str, version: str) -> bool:
         return True
     if loaded.reviewed:
         return False
-    return loaded.answer_id != answer_id or _version(loaded.version) < _version(version)
+    return loaded.answer_id != answer_id or _is_stale(loaded.version, version)
 
 
 class _Chunk:
@@ -709,7 +709,7 @@ def _supersedes(row: _Row, before: _Row) -> bool:
     if before.get("reviewed_at") is not None:
         return False
     if row["answer_id"] == before["answer_id"]:
-        return _version(row["reading_version"]) > _version(before["reading_version"])
+        return _is_stale(before["reading_version"], row["reading_version"])
     if row["state"] != "recognised" and before["state"] == "recognised":
         # Asked again in vain: what an earlier answer read is still the best there is.
         return False
@@ -718,8 +718,14 @@ def _supersedes(row: _Row, before: _Row) -> bool:
     return (row["answered_at"], row["answer_id"]) > (before["answered_at"], before["answer_id"])
 
 
+def _is_stale(read: str, version: str) -> bool:
+    """Read by an older provider, or by one as old that expected something else."""
+    one, other = _version(read), _version(version)
+    return one < other or (one == other and read != version)
+
+
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
+    return tuple(int(part) for part in text.partition("+")[0].split("."))
 
 
 def _as_finding(row: _Row) -> Finding:

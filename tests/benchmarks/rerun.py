@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from airflow_provider_jdocr.core.sources import Source, select
 from tests.benchmarks.bulk import fill, parts
 from tests.benchmarks.measure import apart, measuring, peak_megabytes
 from tests.benchmarks.rows import Row, Size
-from tests.benchmarks.stage import BUCKET, QUIET, Service, connected_to_s3, database, kinds, ledger_of
+from tests.benchmarks.stage import BUCKET, QUIET, Kind, Service, connected_to_s3, database, ledger_of
 from tests.core.ledgers import GOOD, read
 from tests.demo.services import free_port, server
 
@@ -49,6 +49,7 @@ class Books:
     rows: int
 
 
+KINDS: Sequence[Kind] = ("sqlite", "postgresql")
 BOOKS = {"small": Books(2_000, 10_000), "full": Books(100_000, 1_000_000)}
 
 
@@ -56,7 +57,7 @@ def run(size: Size, seed: int, say: Callable[[str], None]) -> Iterator[Row]:
     books = BOOKS[size]
     asked = {"keys": books.keys, "ledger_rows": books.rows}
     with listing(books.keys) as url, connected_to_s3(url):
-        for kind in kinds():
+        for kind in KINDS:
             with database(kind) as found:
                 say(f"{found.name}: filling a ledger with {books.rows} images")
                 with ledger_of(found.url) as ledger:

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_jdocr.core.engines import engine_for
+from airflow_provider_jdocr.core.examining import Expectations
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.loading import load_answers
 from airflow_provider_jdocr.core.qr import to_text
@@ -102,9 +103,13 @@ def ledger() -> FakeLedger:
 
 
 def load(
-    ledger: FakeLedger, warehouse: Warehouse, items: Iterable[tuple[Identity, str]], today: date = TODAY
+    ledger: FakeLedger,
+    warehouse: Warehouse,
+    items: Iterable[tuple[Identity, str]],
+    today: date = TODAY,
+    **options: Any,
 ) -> LoadReport:
-    return load_answers(ledger, warehouse, items, today=today, log=LOG)
+    return load_answers(ledger, warehouse, items, today=today, log=LOG, **options)
 
 
 def column(engine: sa.Engine, table: sa.Table, name: str) -> list[Any]:
@@ -184,6 +189,32 @@ def test_what_an_older_reader_loaded_is_read_again(
     with engine.begin() as db:
         db.execute(warehouse.tables.documents.update().values(reading_version="0.9"))
     assert load(ledger, warehouse, [(who, "s3://b/1.jpg")]).loaded == 1
+
+
+def test_what_was_read_with_other_expectations_is_read_again_and_the_same_ones_change_nothing(
+    ledger: FakeLedger, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    items = [(ledger.add(1), "s3://b/1.jpg")]
+    ours = Expectations.of({"buyers": ["某某科技有限公司"]})
+    load(ledger, warehouse, items)
+    assert "BUYER_UNKNOWN" not in column(engine, warehouse.tables.findings, "code")
+    assert [load(ledger, warehouse, items, expectations=ours).loaded for _ in range(2)] == [1, 0]
+    assert "BUYER_UNKNOWN" in column(engine, warehouse.tables.findings, "code")
+    assert column(engine, warehouse.tables.documents, "review_status") == ["review"]
+    assert load(ledger, warehouse, items).loaded == 1
+    assert "BUYER_UNKNOWN" not in column(engine, warehouse.tables.findings, "code")
+
+
+def test_an_older_provider_leaves_what_a_newer_one_read_whatever_either_expected(
+    ledger: FakeLedger, warehouse: Warehouse, engine: sa.Engine
+) -> None:
+    items = [(ledger.add(1), "s3://b/1.jpg")]
+    load(ledger, warehouse, items)
+    with engine.begin() as db:
+        db.execute(warehouse.tables.documents.update().values(reading_version="99.1+0badcafe"))
+    assert load(ledger, warehouse, items).already_loaded == 1
+    ours = Expectations.of({"repairs": "QR_DISAGREES"})
+    assert load(ledger, warehouse, items, expectations=ours).already_loaded == 1
 
 
 def test_a_picture_without_a_settled_answer_is_counted_and_has_no_row(

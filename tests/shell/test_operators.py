@@ -157,6 +157,8 @@ class TestRecognise:
             ("budget", {"max_call": 1}),
             ("budget", {"max_calls": "all"}),
             ("budget", 7),
+            ("checks", {"buyer": "x"}),
+            ("checks", "buyers"),
             ("escalate_to", "nobody"),
             ("escalate_to", "jdocr_default"),
             ("escalate_to", "warehouse"),
@@ -386,6 +388,22 @@ class TestLoad:
         assert len(rows(tmp_path, "fapiao_documents")) == 2
         assert len(service.calls) == 2
         assert (report["considered"], report["loaded"], report["not_answered"]) == (3, 2, 1)
+
+    def test_an_invoice_for_nobody_whom_the_author_named_is_for_review(
+        self, warehouse: str, tmp_path: Path
+    ) -> None:
+        manifest = recognise(images=folder_of(tmp_path / "scans", 1))
+        load(manifest=manifest, warehouse_conn_id=warehouse, checks={"buyers": ["某某科技有限公司"]})
+        assert "BUYER_UNKNOWN" in [row.code for row in rows(tmp_path, "jdocr_findings")]
+        assert [row.review_status for row in rows(tmp_path, "jdocr_documents")] == ["review"]
+
+    @pytest.mark.parametrize("checks", [{"buyer": "x"}, "buyers", ["x"]])
+    def test_wrong_checks_fail_at_once_and_load_nothing(
+        self, checks: Any, warehouse: str, tmp_path: Path
+    ) -> None:
+        manifest = recognise(images=folder_of(tmp_path / "scans", 1))
+        with pytest.raises(AirflowFailException, match=r"^checks: .*got "):
+            load(manifest=manifest, warehouse_conn_id=warehouse, checks=checks)
 
     def test_images_of_which_none_is_answered_fail_and_a_retry_may_help(
         self, warehouse: str, service: Service, tmp_path: Path
