@@ -28,7 +28,7 @@ from airflow_provider_jdocr.hooks import JdOcrHook
 from tests.fuzz import mutate
 from tests.fuzz.run import Breach, Outcome
 
-CANARY = "cAnArY"
+CANARY = "wEllEnSittIcH"
 """Part of every secret and of many values; no error may hold it."""
 
 _TIMES = (
