@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk.io import attach
+from botocore.utils import parse_timestamp
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # has no types
 
 from airflow_provider_jdocr import storage as storage_module
@@ -444,3 +445,16 @@ def test_the_errors_of_any_file_system_are_storage_errors() -> None:
     for ask in (storage.read, storage.stat):
         with pytest.raises(StorageError, match="could not be read: RuntimeError"):
             ask("odd://b/a.png")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "2026-03-01T12:00:00.000Z",
+        "2026-03-01T12:00:00.123456+08:00",
+        "Sun, 01 Mar 2026 12:00:00 GMT",
+        1772366400,
+    ],
+)
+def test_a_time_is_read_as_botocore_reads_it_however_a_store_writes_it(told: object) -> None:
+    assert storage_module._moment(told) == parse_timestamp(told)
