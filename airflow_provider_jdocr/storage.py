@@ -307,11 +307,11 @@ class _S3Hook(S3Hook):
         session = super().get_session(*args, **kwargs)
         # boto3 has no public name for it.
         factory = session._session.get_component("response_parser_factory")  # noqa: SLF001
-        factory.set_parser_defaults(timestamp_parser=_moment)
+        factory.set_parser_defaults(timestamp_parser=moment_of)
         return session
 
 
-def _moment(value: Any) -> datetime:
+def moment_of(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):

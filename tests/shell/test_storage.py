@@ -457,4 +457,4 @@ def test_the_errors_of_any_file_system_are_storage_errors() -> None:
     ],
 )
 def test_a_time_is_read_as_botocore_reads_it_however_a_store_writes_it(told: object) -> None:
-    assert storage_module._moment(told) == parse_timestamp(told)
+    assert storage_module.moment_of(told) == parse_timestamp(told)
