@@ -42,7 +42,7 @@ def draw(name: str, found: Found, path: Path) -> None:
 
 
 def rate(found: Found) -> Any:
-    """For each cell the share of the rate that each uses; what is lost on the way is hatched."""
+    """For each cell the share of the rate that each uses."""
     cells = list(dict.fromkeys((row["qps"], row["window"], row["latency"]) for row in found.rows))
     people = list(dict.fromkeys(row["who"] for row in found.rows))
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.4))
