@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
-from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from airflow_provider_jdocr.core.findings import Finding
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.parsing import Invoice, parse
 from airflow_provider_jdocr.core.qr import from_text
+from airflow_provider_jdocr.core.reconciling import Check
 from airflow_provider_jdocr.core.warehouse import CHUNK_SIZE, LoadReport, Warehouse, is_missing
 
 _LOG_EVERY = 10_000
@@ -115,7 +115,7 @@ def _load_chunk(
         for each, uris in named.items()
         if each in there and each not in fetched and not uris <= set(there[each].uris)
     }
-    written = warehouse.load(documents, also_named=renamed, check=partial(_findings, today))
+    written = warehouse.load(documents, also_named=renamed, check=_check(today, expectations))
     rest = [each for each in named if each not in fetched]
     loaded_already = sum(each in there for each in rest)
     return written + LoadReport(
@@ -123,8 +123,14 @@ def _load_chunk(
     )
 
 
-def _findings(today: date, invoice: Invoice, codes: Sequence[str]) -> tuple[Finding, ...]:
-    return examine(invoice, today=today, codes=codes)[1]
+def _check(today: date, expectations: Expectations) -> Check:
+    """As `read` examines, but for repairs: those were made."""
+    told = replace(expectations, repairs=frozenset())
+
+    def check(invoice: Invoice, codes: Sequence[str]) -> tuple[Finding, ...]:
+        return examine(invoice, today=today, codes=codes, expectations=told)[1]
+
+    return check
 
 
 def _chunks(items: Iterable[tuple[Identity, str]]) -> Iterator[dict[Identity, set[str]]]:

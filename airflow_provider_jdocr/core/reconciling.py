@@ -121,7 +121,7 @@ def settle(readings: Sequence[Reading], check: Check) -> Settlement:
     best = [way for errors, way in trials if len(errors) == fewest]
     chosen = best[0]
     untried = any(len({way[name] for _, way in trials}) < 2 for name in _differing(rows))
-    if len(best) > 1 or fewest or untried or _left(ordered, chosen):
+    if len(best) > 1 or fewest or untried or _left(ordered, chosen, check):
         same_invoice = len({(way["code"], way["number"]) for way in best}) == 1
         row = _joined(rows, chosen, clear=False) if same_invoice else None
         return Settlement(members, row, _open(ordered, _differing(rows)))
@@ -213,16 +213,22 @@ def _codes(readings: Sequence[Reading]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(code for each in printed if each for code in each.text.split("\n")))
 
 
-def _left(readings: Sequence[Reading], way: Row) -> bool:
-    """Whether loading itself found an error that no other reading mends."""
-    own = (each for reading in readings for each in reading.findings if each.code in LOADING_FINDINGS)
-    return any(
-        way.get(name) is None
-        for each in own
-        if each.severity is Severity.ERROR
-        for name in each.fields
-        if name != "code"
-    )
+def _left(readings: Sequence[Reading], way: Row, check: Check) -> bool:
+    """Whether a document has an error that ``check`` does not know, as one by the author's own list, and that
+    the other reading does not mend.
+    """
+    left = (each for reading in readings for each in _unknown_to(check, reading))
+    return any(each.code not in LOADING_FINDINGS or _is_empty(way, each.fields) for each in left)
+
+
+def _is_empty(way: Row, names: Iterable[str]) -> bool:
+    return any(way.get(name) is None for name in names if name != "code")
+
+
+def _unknown_to(check: Check, reading: Reading) -> list[Finding]:
+    known = {(each.code, each.fields) for each in check(reading.invoice, _codes((reading,)))}
+    errors = (each for each in reading.findings if each.severity is Severity.ERROR)
+    return [each for each in errors if (each.code, each.fields) not in known]
 
 
 def _broken_otherwise(name: str, chosen: Row, trials: Iterable[tuple[set[_Rule], Row]]) -> set[str]:
