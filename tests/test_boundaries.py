@@ -27,6 +27,7 @@ LINE = (
     "quotas",
     "forecast",
     "engines",
+    "upgrades",
     "views",
     "schema",
     "statements",

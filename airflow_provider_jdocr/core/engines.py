@@ -22,8 +22,6 @@ from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql import visitors
 
 from airflow_provider_jdocr.core.client import MAX_REPLY_BYTES
@@ -264,19 +262,6 @@ def _mysql_schema_lock(engine: sa.Engine) -> Iterator[sa.Connection]:
             with suppress(sa.exc.DBAPIError):  # a connection that broke has let go of it
                 db.rollback()
                 db.execute(sa.select(sa.func.release_lock(name)))
-
-
-class AddColumn(ExecutableDDLElement):
-    """``ALTER TABLE … ADD COLUMN``."""
-
-    def __init__(self, column: sa.Column[Any]) -> None:
-        self.column = column
-
-
-@compiles(AddColumn)
-def _add_column(element: AddColumn, compiler: Any, **_: Any) -> str:
-    table = compiler.preparer.format_table(element.column.table)
-    return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(element.column)}"
 
 
 def is_forbidden(error: sa.exc.DBAPIError) -> bool:

@@ -13,15 +13,15 @@ statements name their columns, and what it does not know it does not touch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+from sqlalchemy.schema import ExecutableDDLElement
 
-from airflow_provider_jdocr.core import engines, views
+from airflow_provider_jdocr.core import engines, upgrades, views
 from airflow_provider_jdocr.core.errors import LedgerSchemaError
 
 SCHEMA_VERSION = 3
@@ -210,13 +210,7 @@ _VERSION = "schema_version"
 
 def _additions(since: int) -> Iterator[ExecutableDDLElement]:
     """What makes tables of version `since` into today's; of version 0: nothing is there."""
-    for table in metadata.sorted_tables:
-        new = _since(table) > since
-        if new:
-            yield CreateTable(table)
-        else:
-            yield from (engines.AddColumn(column) for column in table.columns if _since(column) > since)
-        yield from (CreateIndex(index) for index in _indexes(table) if new or _since(index) > since)
+    yield from upgrades.additions(metadata.sorted_tables, since)
     if since < _NEW_IN_2["since"]:
         yield from map(_CreateView, views.NAMES)
 
@@ -226,26 +220,13 @@ def _bring_up_to_date(db: sa.Connection) -> None:
     found = _found_version(db)
     if found == SCHEMA_VERSION:
         return  # by another, while we waited for the lock
-    for table in metadata.sorted_tables:
-        if sa.inspect(db).has_table(table.name):  # wherever the search path finds it
-            _complete(db, table)
-        else:
-            table.create(db)
+    upgrades.complete(db, metadata.sorted_tables)
     for name in set(views.NAMES) - set(sa.inspect(db).get_view_names()):
         db.execute(_CreateView(name))
     if found is None:
         db.execute(meta.insert().values(name=_VERSION, value=str(SCHEMA_VERSION)))
     else:
         db.execute(meta.update().where(meta.c.name == _VERSION).values(value=str(SCHEMA_VERSION)))
-
-
-def _complete(db: sa.Connection, table: sa.Table) -> None:
-    there = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
-    for column in table.columns:
-        if column.name not in there:
-            db.execute(engines.AddColumn(column))
-    for index in _indexes(table):
-        index.create(db, checkfirst=True)
 
 
 def _found_version(db: sa.Connection) -> int | None:
@@ -273,11 +254,3 @@ def _not_allowed(found: int | None, dialect: str) -> LedgerSchemaError:
         found=found,
         expected=SCHEMA_VERSION,
     )
-
-
-def _since(item: sa.Table | sa.Column[Any] | sa.Index) -> int:
-    return int(item.info.get("since", 1))
-
-
-def _indexes(table: sa.Table) -> Iterable[sa.Index]:
-    return sorted(table.indexes, key=lambda each: str(each.name))

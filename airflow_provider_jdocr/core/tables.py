@@ -9,7 +9,7 @@ comparisons want a ``CAST``. JSON is JSONB in PostgreSQL, elsewhere text with Ch
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -18,10 +18,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-from airflow_provider_jdocr.core import engines, tax_check
+from airflow_provider_jdocr.core import tax_check, upgrades
 from airflow_provider_jdocr.core.documents import (
     HEADER,
     HEADER_NUMBERS,
@@ -140,10 +140,7 @@ _NEW_IN_2 = {"since": 2}
 
 
 class Tables:
-    """The tables of one warehouse. No foreign keys: all rows of a document are written in one transaction.
-
-    What a later version adds says so, and may be NULL: a row from before it stays as it is.
-    """
+    """The tables of one warehouse. No foreign keys: all rows of a document are written in one transaction."""
 
     def __init__(self, schema: str | None, prefix: str) -> None:
         self.schema, self.prefix = schema, prefix
@@ -170,25 +167,14 @@ class Tables:
 
     def statements(self, since: int = 0) -> Iterator[ExecutableDDLElement]:
         """What makes tables of version `since` into today's; of version 0: nothing is there."""
-        for table in self._in_order():
-            new = _since(table) > since
-            if new:
-                yield CreateTable(table)
-            else:
-                yield from (engines.AddColumn(column) for column in table.columns if _since(column) > since)
-            yield from (CreateIndex(index) for index in _indexes(table) if new or _since(index) > since)
+        yield from upgrades.additions(self._in_order(), since)
         if since < _NEW_IN_2["since"]:
             yield CreateView(self.tax_check, self.invoices)
 
     def create(self, db: sa.Connection) -> None:
         """Creates what is missing; the one of them that says it is all there comes last."""
-        found = sa.inspect(db)
-        for table in self._in_order():
-            if found.has_table(table.name, schema=self.schema):
-                _complete(db, table)
-            else:
-                table.create(db)
-        if self.tax_check.name not in found.get_view_names(self.schema):
+        upgrades.complete(db, self._in_order())
+        if self.tax_check.name not in sa.inspect(db).get_view_names(self.schema):
             db.execute(CreateView(self.tax_check, self.invoices))
 
     def _in_order(self) -> tuple[sa.Table, ...]:
@@ -207,23 +193,6 @@ class Tables:
             mysql_charset="utf8mb4",
             mysql_collate="utf8mb4_bin",
         )
-
-
-def _complete(db: sa.Connection, table: sa.Table) -> None:
-    there = {column["name"] for column in sa.inspect(db).get_columns(table.name, schema=table.schema)}
-    for column in table.columns:
-        if column.name not in there:
-            db.execute(engines.AddColumn(column))
-    for index in _indexes(table):
-        index.create(db, checkfirst=True)
-
-
-def _since(item: sa.Table | sa.Column[Any] | sa.Index) -> int:
-    return int(item.info.get("since", 1))
-
-
-def _indexes(table: sa.Table) -> Sequence[sa.Index]:
-    return sorted(table.indexes, key=lambda each: str(each.name))
 
 
 # MySQL's TEXT ends at 64 KB.
