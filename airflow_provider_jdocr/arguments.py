@@ -11,6 +11,7 @@ from typing import Any
 from airflow_provider_jdocr.core.errors import ConfigurationError
 from airflow_provider_jdocr.core.prices import price_of
 
+DEFAULT_CONN_ID = "jdocr_default"
 EMPTY = (None, "", "None")
 """What a template that was left empty renders to."""
 

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from requests.utils import get_environ_proxies, select_proxy
 
+from airflow_provider_jdocr.arguments import DEFAULT_CONN_ID
 from airflow_provider_jdocr.core import parsing
 from airflow_provider_jdocr.core.account import Account, account_from_parts, refuse_misplaced
 from airflow_provider_jdocr.core.batch import Policy, Stop, recognise_batch
@@ -49,7 +50,7 @@ class JdOcrHook(BaseHook):
     """
 
     conn_name_attr = "jdocr_conn_id"
-    default_conn_name = "jdocr_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "jdocr"
     hook_name = "JD OCR"
 

@@ -1,42 +1,31 @@
 """The two ends of the line inside Airflow: recognise what a storage holds, load what a ledger holds.
 
-An operator renders its templates, resolves connections and clients on the main thread, calls the core and
-hands its counts on. What only a person can put right becomes an `AirflowFailException`, which ends the
-retries; every other error keeps its own class, for retry policies to match.
+Here stands what a DAG file needs of them. What a task needs when it runs, clients and databases and all,
+is imported when it runs: a scheduler parses a DAG file over and over.
+
+What only a person can put right becomes an `AirflowFailException`, which ends the retries; every other error
+keeps its own class, for retry policies to match.
 """
 
-import logging
+from __future__ import annotations
+
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import date, datetime
-from functools import partial
-from itertools import islice
-from typing import Any, cast, get_args
-from zoneinfo import ZoneInfo
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context, conf
 
-from airflow_provider_jdocr import arguments
-from airflow_provider_jdocr.core.account import Account
-from airflow_provider_jdocr.core.batch import Budget, Manifest, Policy, QrRules, Stop
-from airflow_provider_jdocr.core.errors import BatchFailed, ConfigurationError
-from airflow_provider_jdocr.core.escalation import recognise_escalating, refuse_same
-from airflow_provider_jdocr.core.examining import Expectations
-from airflow_provider_jdocr.core.ledger import LOOKUP_SIZE, Identity, InDoubt, Ledger, Resend
-from airflow_provider_jdocr.core.loading import load_answers
-from airflow_provider_jdocr.core.sources import Images, Source, select, validate_images
-from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse
-from airflow_provider_jdocr.databases import database
+from airflow_provider_jdocr.arguments import DEFAULT_CONN_ID
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
-from airflow_provider_jdocr.hooks import JdOcrHook, run_key_of
-from airflow_provider_jdocr.storage import open_storage
-from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_jdocr.core.batch import Budget, QrRules, Stop
+    from airflow_provider_jdocr.core.examining import Expectations
+    from airflow_provider_jdocr.core.sources import Images
 
 ON_QUOTA = ("wait", "stop", "fail")
-_RETURN_VALUE = "return_value"
+RETURN_VALUE = "return_value"
 
 
 class JdOcrRecognizeInvoicesOperator(BaseOperator):
@@ -92,7 +81,7 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         self,
         *,
         images: Images,
-        jdocr_conn_id: str = JdOcrHook.default_conn_name,
+        jdocr_conn_id: str = DEFAULT_CONN_ID,
         storage_conn_id: str | None = None,
         ignore: str | Sequence[str] = (),
         max_in_flight: int | str = 4,
@@ -124,11 +113,14 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_jdocr.tasks import recognising
+
+        self._kill = self._kill or threading.Event()
         with permanent_errors_end_retries():
-            manifest = self._recognise(context)
-            if self.on_quota == "wait" and (waits := _reset_to_wait_for(manifest)):
+            manifest = recognising.recognise(self, context, self._kill)
+            if self.on_quota == "wait" and (waits := recognising.reset_to_wait_for(manifest)):
                 self._defer(*waits)
-            return self._conclude(manifest, context)
+            return recognising.conclude(self, manifest, context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:  # noqa: ARG002 - by contract
         """After the reset: the ledger knows what is left to do, so the same task simply goes on."""
@@ -140,63 +132,14 @@ class JdOcrRecognizeInvoicesOperator(BaseOperator):
         self._kill = self._kill or threading.Event()
         threading.Thread(target=self._kill.set).start()
 
-    def _recognise(self, context: Context) -> Manifest:
-        policy, expectations = self._policy(), Expectations.of(self.checks)
-        hook = JdOcrHook(self.jdocr_conn_id)
-        account = hook.get_account()
-        second = _second_account(hook, self.escalate_to)
-        storage = open_storage(self.images, self.storage_conn_id or None)
-        self._kill = self._kill or threading.Event()
-        return recognise_escalating(
-            select(self.images, storage, arguments.globs("ignore", self.ignore)),
-            storage=storage,
-            account=account,
-            second=second,
-            ledger=hook.get_ledger(),
-            run=run_key_of(context["ti"]),
-            policy=policy,
-            today=today(),
-            expectations=expectations,
-            log=self.log,
-            stop=self._kill,
-        )
-
-    def _policy(self) -> Policy:
-        """The rendered arguments, checked. Raises `ConfigurationError` naming the argument."""
-        validate_images(self.images)
-        on_quota = arguments.choice("on_quota", self.on_quota, ON_QUOTA)
-        return Policy(
-            max_in_flight=arguments.whole("max_in_flight", self.max_in_flight, at_least=1),
-            max_failed=arguments.whole("max_failed", self.max_failed),
-            in_doubt=cast(InDoubt, arguments.choice("in_doubt", self.in_doubt, get_args(InDoubt))),
-            resend=cast(Resend, arguments.choice("resend", self.resend, get_args(Resend))),
-            wait_for_quota=on_quota == "wait" and not self.deferrable,
-            budget=_budget(self.budget),
-            qr=_qr_rules(self.qr),
-        )
-
     def _defer(self, stop: Stop, waiting: int) -> None:
+        from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
+
         now = time.time()
         self.log.info("%s; %d images wait, without a worker slot.", stop.message, waiting)
         self.defer(
             trigger=JdOcrQuotaTrigger(now + (stop.seconds or 0.0), now), method_name="execute_complete"
         )
-
-    def _conclude(self, manifest: Manifest, context: Context) -> dict[str, Any]:
-        pushed = manifest.to_dict()
-        reason, permanent = manifest.verdict(), manifest.permanent()
-        if reason is None and self.on_quota == "fail" and (waits := _reset_to_wait_for(manifest)):
-            stop, waiting = waits
-            reason = f"{stop.message}; {waiting} images wait and on_quota is 'fail'"
-        if reason is not None:
-            # Before the error: what was paid for can still be loaded.
-            context["ti"].xcom_push(_RETURN_VALUE, pushed)
-            raise BatchFailed(_with_problems(reason, manifest), manifest=pushed, permanent=permanent)
-        for part in manifest.parts:
-            if part.waiting:
-                said = part.stop.message if part.stop else "nobody says why"
-                self.log.warning("%d images are left waiting: %s", part.waiting, said)
-        return pushed
 
 
 class JdOcrLoadInvoicesOperator(BaseOperator):
@@ -236,7 +179,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
         warehouse_conn_id: str,
         images: Images | None = None,
         manifest: Any = None,
-        jdocr_conn_id: str = JdOcrHook.default_conn_name,
+        jdocr_conn_id: str = DEFAULT_CONN_ID,
         storage_conn_id: str | None = None,
         checks: Expectations | Mapping[str, Any] | None = None,
         schema: str | None = None,
@@ -257,189 +200,7 @@ class JdOcrLoadInvoicesOperator(BaseOperator):
         self._inputs_given = (images is not None) + (manifest is not None)
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_jdocr.tasks import loading
+
         with permanent_errors_end_retries():
-            if self._inputs_given != 1:
-                raise ConfigurationError(
-                    f"images, manifest: exactly one of them is wanted; got {self._inputs_given}. "
-                    "Pass the output of the recognising task as manifest, or the images.",
-                    field="manifest",
-                )
-            expectations, manifests = Expectations.of(self.checks), _manifests(self.manifest)
-            hook = JdOcrHook(self.jdocr_conn_id)
-            ledger = hook.get_ledger()
-            engine = database(self.warehouse_conn_id, "warehouse_conn_id").engine()
-            warehouse = Warehouse(engine, schema=self.schema or None, prefix=self.table_prefix)
-            warehouse.create()
-            unseen: Counter[str] = Counter()
-            items = (
-                _of_manifests(ledger, manifests)
-                if self.images is None
-                else self._of_images(hook, ledger, self.images, unseen)
-            )
-            log = cast(logging.Logger, self.log)
-            report = load_answers(
-                ledger, warehouse, items, today=today(), log=log, expectations=expectations
-            ) + LoadReport(considered=unseen.total(), not_answered=unseen.total())
-            return self._conclude(asdict(report), manifests, context)
-
-    def _of_images(
-        self, hook: JdOcrHook, ledger: Ledger, images: Images, unseen: Counter[str]
-    ) -> Iterator[tuple[Identity, str]]:
-        """The recognitions of the images, by the listing alone where the ledger has seen these files
-        before. The others are counted as unseen.
-        """
-        account = hook.get_account()
-        storage = open_storage(images, self.storage_conn_id or None)
-        found = select(images, storage)
-        while page := list(islice(found, LOOKUP_SIZE)):
-            known = ledger.known_sources([source for source in page if isinstance(source, Source)])
-            unseen["images"] += len(page) - len(known)
-            for uri, sha256 in known.items():
-                yield Identity(account.service, account.endpoint.name, sha256), uri
-        if unseen.total():
-            self.log.warning(
-                "%d images have not been recognised as they are now; nothing is loaded of them.",
-                unseen.total(),
-            )
-
-    def _conclude(
-        self, report: dict[str, Any], manifests: Sequence[Manifest], context: Context
-    ) -> dict[str, Any]:
-        ti = context["ti"]
-        reasons = [reason for reason in (manifest.verdict() for manifest in manifests) if reason]
-        above = sorted(self.upstream_task_ids)
-        # A manifest that is missing cannot tell; a mapped task without one is not even counted.
-        states = ["failed", "upstream_failed"]
-        failed = (
-            ti.get_ti_count(dag_id=ti.dag_id, task_ids=above, run_ids=[ti.run_id], states=states)
-            if above
-            else 0
-        )
-        if failed and not reasons:
-            reasons = [f"{failed} task instances right above this one failed ({', '.join(above)})"]
-        if reasons:
-            ti.xcom_push(_RETURN_VALUE, report)
-            raise BatchFailed(
-                f"What there is was loaded. {'; '.join(reasons[:10])}", manifest=report, permanent=True
-            )
-        if self.images is not None:
-            self._look_for_answers(report, ti)
-        return report
-
-    def _look_for_answers(self, report: dict[str, Any], ti: Any) -> None:
-        """An inbox may be empty, and images may wait. That all of them do is a wrong connection, or too
-        early.
-        """
-        images = report["considered"]
-        if not images:
-            self.log.warning("There is no image to load: nothing matches what was asked for")
-        elif images == report["not_answered"]:
-            ti.xcom_push(_RETURN_VALUE, report)
-            raise BatchFailed(
-                f"images: none of {images} has an answer of this account's endpoint in the ledger; nothing "
-                "was loaded. Run the recognising task first, or name the jdocr_conn_id that it has.",
-                manifest=report,
-            )
-
-
-def _with_problems(reason: str, manifest: Manifest) -> str:
-    """The reason and the first images that did not make it; the log names them all."""
-    problems = [problem for part in manifest.parts for problem in part.problems]
-    shown = [f"{problem['uri']}: {problem['code']}: {problem['message']}" for problem in problems[:3]]
-    return "\n".join((reason, *shown))
-
-
-def _reset_to_wait_for(manifest: Manifest) -> tuple[Stop, int] | None:
-    """Why images wait that need no more than a reset, and how many: those of the first such endpoint."""
-    for part in manifest.parts:
-        if part.waiting and part.stop and part.stop.reason == "quota_until_reset":
-            return part.stop, part.waiting
-    return None
-
-
-def _second_account(hook: JdOcrHook, conn_id: str | None) -> Account | None:
-    """The account to escalate to. Raises `ConfigurationError` where its answers would be no second opinion,
-    or in other books.
-    """
-    if conn_id in arguments.EMPTY:
-        return None
-    other = JdOcrHook(str(conn_id))
-    try:
-        account = other.get_account()
-    except ConfigurationError as error:
-        raise ConfigurationError(f"escalate_to: {error}", field="escalate_to") from error
-    refuse_same(hook.get_account(), account)
-    if not hook.shares_ledger_with(other):
-        raise ConfigurationError(
-            f"escalate_to: connection {conn_id!r} has another ledger than {hook.jdocr_conn_id!r}. "
-            "Two answers to one picture belong into the same books: give both the same ledger_conn_id.",
-            field="escalate_to",
-        )
-    return account
-
-
-def _manifests(value: Any) -> list[Manifest]:
-    """Those of one task or of a mapped one; tasks that pushed none leave a gap."""
-    if value is None:
-        return []
-    if not isinstance(value, Mapping | Sequence) or isinstance(value, str | bytes):
-        raise ConfigurationError(
-            f"manifest: what a recognising task returned is wanted; got {type(value).__name__}. Pass "
-            "its .output.",
-            field="manifest",
-        )
-    return [Manifest.from_dict(one) for one in ([value] if isinstance(value, Mapping) else value) if one]
-
-
-def _of_manifests(ledger: Ledger, manifests: Iterable[Manifest]) -> Iterator[tuple[Identity, str]]:
-    """The recognitions that the tasks of the manifests asked for, with the URI of each."""
-    for manifest in (part for whole in manifests for part in whole.parts):
-        missing = manifest.inputs
-        for outcome in ledger.outcomes(manifest.run):
-            missing -= 1
-            if outcome.identity and outcome.outcome in ("recognised", "reused", "failed"):
-                yield outcome.identity, outcome.uri
-        if missing == manifest.inputs > 0:
-            raise ConfigurationError(
-                f"manifest: the ledger knows nothing of the {missing} images of task "
-                f"{manifest.run.task_id!r}. "
-                "Name the same jdocr_conn_id as that task does.",
-                field="jdocr_conn_id",
-            )
-
-
-def today() -> date:
-    """Today where the invoices are issued: a date ahead of it is a finding."""
-    return datetime.now(ZoneInfo("Asia/Shanghai")).date()
-
-
-def _budget(value: object) -> Budget:
-    names = ("max_calls", "keep_remaining")
-    given = arguments.keys("budget", asdict(value) if isinstance(value, Budget) else value, names)
-    # A template that was left empty is no bound.
-    return Budget(
-        **{
-            key: arguments.whole(f"budget {key}", given[key])
-            for key in names
-            if given.get(key) not in arguments.EMPTY
-        }
-    )
-
-
-def _qr_rules(value: object) -> QrRules:
-    given = arguments.keys("qr", asdict(value) if isinstance(value, QrRules) else value, tuple(_QR))
-    chosen = {name: said for name, said in given.items() if said not in arguments.EMPTY}
-    rules = QrRules(**{name: _QR[name](f"qr {name}", said) for name, said in chosen.items()})
-    if not rules.read and rules != QrRules(read=False):
-        raise ConfigurationError(
-            "qr: same_invoice and no_invoice go by what the codes say, and read is false. Leave read out.",
-            field="qr",
-        )
-    return rules
-
-
-_QR: Mapping[str, Callable[[str, object], Any]] = {
-    "read": arguments.flag,
-    "same_invoice": partial(arguments.choice, allowed=("send", "reuse")),
-    "no_invoice": partial(arguments.choice, allowed=("send", "reject")),
-}
+            return loading.load(self, self._inputs_given, context)

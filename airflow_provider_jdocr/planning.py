@@ -1,18 +1,17 @@
 """What a backfill would do, take and cost, as a task: before anything is sent."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
 
-from airflow_provider_jdocr import arguments
-from airflow_provider_jdocr.cli.printing import planned
-from airflow_provider_jdocr.core.ledger import InDoubt, Resend
-from airflow_provider_jdocr.core.planning import Terms, plan
-from airflow_provider_jdocr.core.sources import Images, folder_above, select, validate_images
+from airflow_provider_jdocr.arguments import DEFAULT_CONN_ID
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
-from airflow_provider_jdocr.hooks import JdOcrHook
-from airflow_provider_jdocr.storage import open_storage
+
+if TYPE_CHECKING:
+    from airflow_provider_jdocr.core.sources import Images
 
 
 class JdOcrPlanOperator(BaseOperator):
@@ -49,7 +48,7 @@ class JdOcrPlanOperator(BaseOperator):
         self,
         *,
         images: Images,
-        jdocr_conn_id: str = JdOcrHook.default_conn_name,
+        jdocr_conn_id: str = DEFAULT_CONN_ID,
         storage_conn_id: str | None = None,
         ignore: str | Sequence[str] = (),
         read: bool | str = False,
@@ -69,29 +68,7 @@ class JdOcrPlanOperator(BaseOperator):
         self.price_per_call = price_per_call
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
-        with permanent_errors_end_retries():
-            validate_images(self.images)
-            terms, ignore = self._terms(), arguments.globs("ignore", self.ignore)
-            hook = JdOcrHook(self.jdocr_conn_id)
-            account = hook.get_account()
-            price = arguments.price("price_per_call", self.price_per_call, account.price_per_call)
-            storage = open_storage(self.images, self.storage_conn_id or None)
-            found = plan(
-                select(self.images, storage, ignore),
-                folder=folder_above(self.images),
-                storage=storage,
-                account=account,
-                ledger=hook.get_ledger(),
-                terms=terms,
-                price=price,
-                log=self.log,
-            ).to_dict()
-            self.log.info("The plan:\n%s", planned(found))
-            return found
+        from airflow_provider_jdocr.tasks import planning
 
-    def _terms(self) -> Terms:
-        return Terms(
-            in_doubt=cast(InDoubt, arguments.choice("in_doubt", self.in_doubt, get_args(InDoubt))),
-            resend=cast(Resend, arguments.choice("resend", self.resend, get_args(Resend))),
-            read=arguments.flag("read", self.read),
-        )
+        with permanent_errors_end_retries():
+            return planning.run(self)

@@ -15,9 +15,8 @@ from airflow_provider_jdocr.core.errors import ConfigurationError
 from airflow_provider_jdocr.core.findings import Severity
 from airflow_provider_jdocr.core.parsing import InvoiceKind
 from airflow_provider_jdocr.core.review import CORRECTABLE, Doubtful, as_typed
+from airflow_provider_jdocr.review_answers import APPROVE, CORRECT, LATER, REJECT
 
-APPROVE, CORRECT, REJECT, LATER = "Approve as read", "Save corrections", "Reject", "Later"
-OPTIONS = (APPROVE, CORRECT, REJECT, LATER)
 NOTE = "note"
 SHOWN = "shown"
 """The field that nobody sees: of which document, and of which state of it, the form is."""

@@ -2,18 +2,20 @@
 one.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, Context, conf
 
-from airflow_provider_jdocr.core.errors import ConfigurationError
-from airflow_provider_jdocr.core.quotas import NotYet, Ready, calls_available
+from airflow_provider_jdocr.arguments import DEFAULT_CONN_ID
 from airflow_provider_jdocr.failures import permanent_errors_end_retries
-from airflow_provider_jdocr.hooks import JdOcrHook
-from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_jdocr.core.quotas import NotYet
 
 
 class JdOcrQuotaSensor(BaseSensorOperator):
@@ -31,7 +33,7 @@ class JdOcrQuotaSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        jdocr_conn_id: str = JdOcrHook.default_conn_name,
+        jdocr_conn_id: str = DEFAULT_CONN_ID,
         calls: int | str = 1,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -42,7 +44,7 @@ class JdOcrQuotaSensor(BaseSensorOperator):
         self.deferrable = deferrable
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002 - Airflow's signature
-        return isinstance(self._ask(), Ready)
+        return self._not_yet() is None
 
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
@@ -54,30 +56,25 @@ class JdOcrQuotaSensor(BaseSensorOperator):
         self._pass_or_defer(since=(event or {}).get("since", time.time()))
 
     def _pass_or_defer(self, since: float) -> None:
-        answer = self._ask()
-        if isinstance(answer, Ready):
+        from airflow_provider_jdocr.triggers import JdOcrQuotaTrigger
+
+        if (not_yet := self._not_yet()) is None:
             return
         now = time.time()
         left = self.timeout - (now - since)
         if left <= 0:
-            raise AirflowSensorTimeout(f"No calls within {self.timeout:.0f} s: {answer.message}")
+            raise AirflowSensorTimeout(f"No calls within {self.timeout:.0f} s: {not_yet.message}")
         # Not before the poke interval: a ledger that is a moment behind must not make a busy loop.
-        moment = now + min(max(answer.seconds, 1.0), left)
+        moment = now + min(max(not_yet.seconds, 1.0), left)
         self.defer(
             trigger=JdOcrQuotaTrigger(moment, since),
             method_name="execute_complete",
             timeout=timedelta(seconds=left + self.poke_interval),
         )
 
-    def _ask(self) -> Ready | NotYet:
-        with permanent_errors_end_retries():
-            answer = calls_available(JdOcrHook(self.jdocr_conn_id).get_quota(), self._needed())
-        self.log.info("%s", answer.message)
-        return answer
+    def _not_yet(self) -> NotYet | None:
+        """Why it has to wait; None: there are enough calls."""
+        from airflow_provider_jdocr.tasks import waiting
 
-    def _needed(self) -> int:
-        if not str(self.calls).isdecimal() or int(self.calls) < 1:
-            raise ConfigurationError(
-                f"calls: {self.calls!r} is not a whole number of at least 1. Correct it.", field="calls"
-            )
-        return int(self.calls)
+        with permanent_errors_end_retries():
+            return waiting.not_yet(self)

@@ -18,16 +18,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
-from botocore.utils import parse_timestamp
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
 from airflow_provider_jdocr.core.sources import Images, Missing, Source, Storage, split, validate_images
@@ -35,23 +29,6 @@ from airflow_provider_jdocr.failures import permanent_errors_end_retries
 
 _Entry = TypeVar("_Entry")
 _FOLDER_PAGE = 100_000
-
-# What a picture is worth waiting for: the defaults of botocore wait up to five minutes for a dead endpoint.
-_S3_DEFAULTS = Config(
-    connect_timeout=10,
-    read_timeout=60,
-    max_pool_connections=32,
-    retries={"mode": "standard", "max_attempts": 4},
-)
-_S3_REFUSALS = {
-    "NoSuchBucket": "there is no such bucket",
-    "InvalidBucketName": "that is no bucket name",
-    "AccessDenied": "the credentials may not do this",
-    "403": "the credentials may not do this",
-    "InvalidAccessKeyId": "the access key is unknown there",
-    "SignatureDoesNotMatch": "the secret key is wrong",
-    "PermanentRedirect": "the bucket lives in another region",
-}
 
 
 def open_storage(images: Images, storage_conn_id: str | None = None) -> Storage:
@@ -141,61 +118,6 @@ class LocalStorage:
             ) from error
 
 
-class S3Storage:
-    """`s3://bucket/…` through one boto3 client, which all threads share."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def list(self, prefix: str, after: str | None, until: str | None) -> Iterator[Source]:
-        bucket, key_prefix = _bucket_and_key(prefix)
-        more: dict[str, str] = {"StartAfter": _bucket_and_key(after)[1]} if after else {}
-        while True:
-            with _s3_errors(prefix, self._client):
-                page = self._client.list_objects_v2(Bucket=bucket, Prefix=key_prefix, **more)
-                found = [(f"s3://{bucket}/{one['Key']}", one) for one in page.get("Contents", ())]
-                next_page = (
-                    {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else {}
-                )
-            for uri, one in found:
-                if until is not None and uri > until:
-                    return
-                if not uri.endswith("/"):
-                    yield _s3_source(uri, one.get("Size"), one)
-            if not next_page:
-                return
-            if next_page == more:
-                raise StorageError(f"{prefix}: S3 answers with the same page again and again", uri=prefix)
-            more = next_page
-
-    def stat(self, uri: str) -> Source | Missing:
-        bucket, key = _bucket_and_key(uri)
-        try:
-            with _s3_errors(uri, self._client):
-                found = self._client.head_object(Bucket=bucket, Key=key)
-        except _NoSuchKeyError:
-            with _s3_errors(uri, self._client):
-                self._require_bucket(bucket)
-            return Missing(uri, "MISSING", "no such object in the bucket")
-        return _s3_source(uri, found.get("ContentLength"), found)
-
-    def read(self, uri: str) -> bytes:
-        bucket, key = _bucket_and_key(uri)
-        with _s3_errors(uri, self._client):
-            body: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        return body
-
-    def _require_bucket(self, bucket: str) -> None:
-        """A HEAD answers 404 for a missing object and for a missing bucket alike: tell them apart."""
-        try:
-            self._client.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if _s3_code(error) == "404":
-                raise ConfigurationError(
-                    _s3_refusal(f"s3://{bucket}/", _S3_REFUSALS["NoSuchBucket"])
-                ) from error
-
-
 class FileSystemStorage:
     """Any other scheme, through the file system that Airflow's `ObjectStoragePath` resolves for it."""
 
@@ -229,7 +151,7 @@ class FileSystemStorage:
         try:
             with self._errors(uri):
                 info = self._fs.info(self._path(uri))
-        except _NoSuchKeyError:
+        except NoSuchKeyError:
             return Missing(uri, "MISSING", "no such object")
         if info["type"] == "directory":
             return Missing(uri, "MISSING", "a folder, not a file; give it as a prefix")
@@ -245,7 +167,7 @@ class FileSystemStorage:
         try:
             yield
         except FileNotFoundError as error:
-            raise _NoSuchKeyError(f"{uri} does not exist", uri=uri) from error
+            raise NoSuchKeyError(f"{uri} does not exist", uri=uri) from error
         except Exception as error:  # every store has errors of its own, not all of them an OSError
             raise StorageError(f"{uri} could not be read: {type(error).__name__}", uri=uri) from error
 
@@ -269,7 +191,7 @@ class _BySchemeStorage:
         return self._of(uri).read(uri)
 
 
-class _NoSuchKeyError(StorageError):
+class NoSuchKeyError(StorageError):
     """The one object is not there; the storage is."""
 
 
@@ -286,9 +208,11 @@ def _open(scheme: str, uri: str, conn_id: str | None) -> Storage:
     if conn_id is not None:
         _require_connection(conn_id)
     if scheme == "s3":
-        hook = _S3Hook() if conn_id is None else _S3Hook(aws_conn_id=conn_id)
-        # The connection's own config_kwargs win over these defaults.
-        return S3Storage(hook.get_client_type(config=_S3_DEFAULTS.merge(hook.config)))
+        from airflow_provider_jdocr.s3 import open_s3
+
+        return open_s3(conn_id)
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
     try:
         return FileSystemStorage(ObjectStoragePath(f"{scheme}://", conn_id=conn_id).fs)
     except (ValueError, ImportError) as error:
@@ -296,27 +220,6 @@ def _open(scheme: str, uri: str, conn_id: str | None) -> Storage:
             f"images: Airflow has no file system for {scheme}:// ({error}). Install the provider that "
             "brings it."
         ) from error
-
-
-class _S3Hook(S3Hook):
-    """Reads the times of a listing as what they are; trying out every way to write a time takes botocore half
-    of the whole listing.
-    """
-
-    def get_session(self, *args: Any, **kwargs: Any) -> Any:
-        session = super().get_session(*args, **kwargs)
-        # boto3 has no public name for it.
-        factory = session._session.get_component("response_parser_factory")  # noqa: SLF001
-        factory.set_parser_defaults(timestamp_parser=moment_of)
-        return session
-
-
-def moment_of(value: Any) -> datetime:
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return cast(datetime, parse_timestamp(value))
-    return moment if moment.tzinfo else cast(datetime, parse_timestamp(value))
 
 
 def _require_connection(conn_id: str) -> None:
@@ -432,24 +335,6 @@ def _local_source(uri: str, found: os.stat_result) -> Source:
     return Source(uri, found.st_size, f"{found.st_mtime_ns}-{found.st_ctime_ns}", None, found.st_mtime)
 
 
-def _bucket_and_key(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.partition("://")[2].partition("/")
-    if not bucket:
-        raise ConfigurationError(f"images: {uri} names no bucket. Write s3://bucket/folder/…")
-    return bucket, key
-
-
-def _s3_source(uri: str, size: int | None, found: Mapping[str, Any]) -> Source:
-    version, modified = found.get("VersionId"), found.get("LastModified")
-    return Source(
-        uri,
-        size,
-        found.get("ETag", "").strip('"') or None,
-        None if version in (None, "null") else version,
-        modified.timestamp() if modified else None,
-    )
-
-
 def _file_system_source(uri: str, info: Mapping[str, Any]) -> Source:
     etag = next((info[name] for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name)), None)
     version = info.get("generation") or info.get("version_id")
@@ -465,45 +350,3 @@ def _file_system_source(uri: str, info: Mapping[str, Any]) -> Source:
         str(version) if version else None,
         float(modified) if isinstance(modified, int | float) else None,
     )
-
-
-@contextmanager
-def _s3_errors(uri: str, client: Any) -> Iterator[None]:
-    """Botocore's errors in our terms: what only a person can put right is a configuration error."""
-    try:
-        yield
-    except ConfigurationError:
-        raise
-    except ClientError as error:
-        code = _s3_code(error)
-        if code in ("404", "NoSuchKey"):
-            raise _NoSuchKeyError(f"{uri} does not exist", uri=uri) from error
-        if code in _S3_REFUSALS:
-            raise ConfigurationError(_s3_refusal(uri, _S3_REFUSALS[code])) from error
-        raise StorageError(f"{uri}: S3 answered {code}", uri=uri) from error
-    except (NoCredentialsError, ParamValidationError) as error:
-        raise ConfigurationError(_s3_refusal(uri, str(error))) from error
-    except BotoCoreError as error:
-        raise StorageError(
-            f"{uri}: {type(error).__name__} while talking to S3{_at(client)}. Check endpoint_url of the "
-            "connection in storage_conn_id, the network and the proxy.",
-            uri=uri,
-        ) from error
-    except Exception as error:  # what botocore makes of an answer that is not S3's
-        raise StorageError(
-            f"{uri}: S3's answer{_at(client)} makes no sense ({type(error).__name__})", uri=uri
-        ) from error
-
-
-def _at(client: Any) -> str:
-    """Where the client asks, without a user and password that somebody wrote into the address."""
-    url = urlsplit(str(getattr(getattr(client, "meta", None), "endpoint_url", "")))
-    return f" at {url.scheme}://{url.netloc.rpartition('@')[2]}" if url.netloc else ""
-
-
-def _s3_code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def _s3_refusal(uri: str, why: str) -> str:
-    return f"images: {uri}: {why}. Correct the URI or the connection in storage_conn_id; nothing was sent."

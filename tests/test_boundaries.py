@@ -1,6 +1,8 @@
 """Imports go one way: server and shell to core, within core along the line, never back."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,7 +105,9 @@ def test_the_server_knows_the_endpoint_table_and_nothing_else_of_the_core(path: 
 
 
 @pytest.mark.parametrize(
-    "path", sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("cli/*.py")]), ids=lambda path: path.stem
+    "path",
+    sorted(path for folder in (".", "cli", "tasks") for path in PACKAGE.glob(f"{folder}/*.py")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_the_shell_does_not_know_the_server(path: Path) -> None:
     assert not [name for name in imports(path) if within(name, "airflow_provider_jdocr.server")]
@@ -113,6 +117,28 @@ def test_the_shell_does_not_know_the_server(path: Path) -> None:
 def test_an_example_dag_uses_the_shell_only(path: Path) -> None:
     forbidden = ("airflow_provider_jdocr.core", "airflow_provider_jdocr.server", "tests")
     assert not [name for name in imports(path) if within(name, *forbidden)]
+
+
+HEAVY = ("sqlalchemy", "boto3", "botocore", "requests", "PIL", "zxingcpp", "fsspec", "upath")
+
+
+@pytest.mark.parametrize(
+    "module", ["operators", "sensors", "planning", "bookkeeping", "reviewing", "storage"]
+)
+def test_a_dag_file_imports_none_of_what_only_a_running_task_needs(module: str) -> None:
+    """The DAG processor imports the file of each DAG over and over, each time in a process of its own."""
+    program = (
+        "import sys, airflow.sdk, airflow.providers.standard.operators.hitl\n"
+        "before = set(sys.modules)\n"
+        f"import airflow_provider_jdocr.{module}\n"
+        "print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    imported = done.stdout.split()
+    assert f"airflow_provider_jdocr.{module}" in imported
+    assert not [name for name in imported if within(name, *HEAVY, "airflow_provider_jdocr.tasks")]
 
 
 def test_what_every_airflow_command_imports_is_next_to_nothing() -> None:

@@ -32,7 +32,8 @@ from airflow_provider_jdocr.core.sources import (
     split,
     validate_images,
 )
-from airflow_provider_jdocr.storage import FileSystemStorage, LocalStorage, S3Storage, open_storage
+from airflow_provider_jdocr.s3 import S3Storage
+from airflow_provider_jdocr.storage import FileSystemStorage, LocalStorage, open_storage
 from tests.fuzz import mutate
 from tests.fuzz.run import Breach, Outcome
 

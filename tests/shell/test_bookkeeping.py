@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_jdocr import bookkeeping
 from airflow_provider_jdocr.bookkeeping import JdOcrBillOperator, JdOcrSettleDoubtsOperator
 from airflow_provider_jdocr.core.doubts import doubts
 from airflow_provider_jdocr.hooks import JdOcrHook
 from airflow_provider_jdocr.planning import JdOcrPlanOperator
+from airflow_provider_jdocr.tasks import bookkeeping
 from tests.shell.conftest import Connect
 from tests.shell.pictures import folder_of
 from tests.shell.service import Service, invoice

@@ -10,18 +10,18 @@ import pytest
 import sqlalchemy as sa
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_jdocr import review_form
+from airflow_provider_jdocr import review_answers, review_form
 from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, ReviewRefused
 from airflow_provider_jdocr.core.parsing import FieldEvidence
 from airflow_provider_jdocr.core.review import CORRECTABLE, Doubtful, doubtful
 from airflow_provider_jdocr.core.warehouse import Warehouse
 from airflow_provider_jdocr.reviewing import (
-    NOBODY,
     JdOcrApplyReviewOperator,
     JdOcrDoubtfulInvoicesOperator,
     JdOcrReviewInvoiceOperator,
 )
+from airflow_provider_jdocr.tasks.reviewing import NOBODY
 from tests.core.test_review import WRONG, document
 from tests.shell.conftest import Connect
 
@@ -98,7 +98,7 @@ def test_a_page_has_its_bounds(limit: Any, warehouse: Warehouse) -> None:
 
 
 def test_corrections_are_what_the_form_says_otherwise_than_the_reading(warehouse: Warehouse) -> None:
-    decision = answered(warehouse, review_form.CORRECT, note="seen")
+    decision = answered(warehouse, review_answers.CORRECT, note="seen")
     assert decision == {
         "document_id": listed()[0]["document_id"],
         "seen": listed()[0]["seen"],
@@ -115,7 +115,7 @@ def test_corrections_are_what_the_form_says_otherwise_than_the_reading(warehouse
 
 
 def test_approving_takes_what_was_read_although_a_proposal_stands_in_the_form(warehouse: Warehouse) -> None:
-    decision = answered(warehouse, review_form.APPROVE)
+    decision = answered(warehouse, review_answers.APPROVE)
     assert (decision["decision"], decision["changes"]) == ("approve", {})
     done = apply(decision)
     assert set(done["still_wrong"]) == {"TOTAL_NOT_SUM", "WORDS_DISAGREE"}
@@ -123,17 +123,17 @@ def test_approving_takes_what_was_read_although_a_proposal_stands_in_the_form(wa
 
 
 def test_rejecting_asks_for_no_values(warehouse: Warehouse) -> None:
-    decision = answered(warehouse, review_form.REJECT, total="whatever")
+    decision = answered(warehouse, review_answers.REJECT, total="whatever")
     assert apply(decision)["review_status"] == "rejected"
 
 
 def test_later_decides_nothing(warehouse: Warehouse) -> None:
     with pytest.raises(AirflowSkipException, match="next run"):
-        answered(warehouse, review_form.LATER, shown=None)
+        answered(warehouse, review_answers.LATER, shown=None)
 
 
 def test_what_nobody_answered_is_nobodys_decision(warehouse: Warehouse) -> None:
-    assert answered(warehouse, review_form.REJECT, user=None)["reviewed_by"] == NOBODY
+    assert answered(warehouse, review_answers.REJECT, user=None)["reviewed_by"] == NOBODY
 
 
 # --- what is not taken for an answer
@@ -142,30 +142,30 @@ def test_what_nobody_answered_is_nobodys_decision(warehouse: Warehouse) -> None:
 def test_a_bad_value_is_asked_for_again(warehouse: Warehouse) -> None:
     """The error keeps its class, which lets the task be tried again."""
     with pytest.raises(ReviewRefused, match=r"^total: '86,33' is not an amount in yuan"):
-        answered(warehouse, review_form.CORRECT, total="86,33")
+        answered(warehouse, review_answers.CORRECT, total="86,33")
 
 
 def test_an_answer_that_contradicts_its_form_is_asked_for_again(warehouse: Warehouse) -> None:
     with pytest.raises(ReviewRefused, match="seller_name: changed in the form, and 'Approve as read'"):
-        answered(warehouse, review_form.APPROVE, seller_name="某某有限公司")
+        answered(warehouse, review_answers.APPROVE, seller_name="某某有限公司")
     with pytest.raises(ReviewRefused, match="the form says what was read"):
-        answered(warehouse, review_form.CORRECT, total="118.00")
+        answered(warehouse, review_answers.CORRECT, total="118.00")
 
 
 def test_an_answer_to_another_form_is_never_applied_to_this_document(warehouse: Warehouse) -> None:
     """Airflow goes on showing what a task asked before it was cleared."""
     first, second = listed()
     with pytest.raises(AirflowFailException, match="what an earlier try asked"):
-        answered(warehouse, review_form.REJECT, of=second)
+        answered(warehouse, review_answers.REJECT, of=second)
     old = {**first, "seen": "0" * 32}
     with pytest.raises(AirflowFailException, match="Trigger a new run"):
-        answered(warehouse, review_form.REJECT, of=old)
+        answered(warehouse, review_answers.REJECT, of=old)
     with pytest.raises(AirflowFailException, match="without the form"):
-        answered(warehouse, review_form.REJECT, shown=None)
+        answered(warehouse, review_answers.REJECT, shown=None)
 
 
 def test_a_document_that_changed_since_is_refused_with_the_reason(warehouse: Warehouse) -> None:
-    early, late = (answered(warehouse, option) for option in (review_form.REJECT, review_form.CORRECT))
+    early, late = (answered(warehouse, option) for option in (review_answers.REJECT, review_answers.CORRECT))
     apply(early)
     with pytest.raises(AirflowFailException, match=r"it was rejected by li.lei \(7\) at 2026-03-01 12:00"):
         apply(late)

@@ -19,13 +19,8 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from airflow_provider_jdocr import storage as storage_module
 from airflow_provider_jdocr.core.errors import ConfigurationError, StorageError
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage, select
-from airflow_provider_jdocr.storage import (
-    FileSystemStorage,
-    LocalStorage,
-    S3Storage,
-    open_storage,
-    split_prefix,
-)
+from airflow_provider_jdocr.s3 import S3Storage, moment_of
+from airflow_provider_jdocr.storage import FileSystemStorage, LocalStorage, open_storage, split_prefix
 from tests.shell.conftest import Connect
 
 # Folders and files whose order by name is not their order by key, and names that a URL would cut.
@@ -457,4 +452,4 @@ def test_the_errors_of_any_file_system_are_storage_errors() -> None:
     ],
 )
 def test_a_time_is_read_as_botocore_reads_it_however_a_store_writes_it(told: object) -> None:
-    assert storage_module.moment_of(told) == parse_timestamp(told)
+    assert moment_of(told) == parse_timestamp(told)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from airflow_provider_jdocr import review_form
+from airflow_provider_jdocr import review_answers
 from tests.system.browser import CHROMIUM_IS_ABSENT, chromium
 from tests.system.review_stage import ReviewStage, review_stage
 
@@ -34,7 +34,7 @@ def main() -> int:
         stage.page.set_viewport_size({"width": 1400, "height": 3100})
         stage.open_question()
         _keep(stage, folder / "review_form.png", (355, 380, 1400, 3100))
-        stage.answer(review_form.CORRECT)
+        stage.answer(review_answers.CORRECT)
         stage.await_end(run)
     return 0
 

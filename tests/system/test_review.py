@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jdocr import review_form
+from airflow_provider_jdocr import review_answers
 from tests.system.browser import CHROMIUM_IS_ABSENT, chromium
 from tests.system.review_stage import PERSON, PRINTED, READ, ReviewStage, review_stage
 
@@ -38,7 +38,7 @@ def row(stage: ReviewStage, table: str) -> dict[str, Any]:
 def test_what_is_put_off_is_asked_again_by_the_next_run(stage: ReviewStage) -> None:
     run = stage.ask()
     stage.open_question()
-    stage.answer(review_form.LATER)
+    stage.answer(review_answers.LATER)
     assert stage.await_end(run) == {"doubtful": "success", "review.ask": "skipped", "review.apply": "skipped"}
     assert row(stage, "documents")["review_status"] == "review"
 
@@ -57,7 +57,7 @@ def test_a_doubtful_invoice_is_corrected_and_the_warehouse_knows_who_changed_wha
 
     assert stage.field("total").input_value() == PRINTED, "the proposal stands in the form"
     stage.field("total").fill("86,33")
-    stage.answer(review_form.CORRECT)
+    stage.answer(review_answers.CORRECT)
     stage.await_question(run, try_number=2)
     assert row(stage, "documents")["review_status"] == "review", "a bad value changes nothing"
     assert "'86,33' is not an amount in yuan" in "\n".join(
@@ -67,7 +67,7 @@ def test_a_doubtful_invoice_is_corrected_and_the_warehouse_knows_who_changed_wha
     stage.open_question()
     stage.field("total").fill("￥8,633.30")
     stage.field("note").fill("第三位看错")
-    stage.answer(review_form.CORRECT)
+    stage.answer(review_answers.CORRECT)
     assert stage.await_end(run) == {"doubtful": "success", "review.ask": "success", "review.apply": "success"}
 
     document, invoice, review = (row(stage, name) for name in ("documents", "invoices", "reviews"))

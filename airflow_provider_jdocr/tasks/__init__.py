@@ -1,0 +1,1 @@
+"""What tasks do when they run: imported then, and by no DAG file."""
