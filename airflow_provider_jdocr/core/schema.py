@@ -5,10 +5,10 @@ that was read, per decision of a person on an image in doubt; and `views` on the
 seconds since the epoch by the database's clock. No secret, signature or image byte has a column.
 
 The tables have a version. They are created and upgraded under a lock, at first use or by whoever may; older
-code refuses newer tables, naming both. **What a later version adds says so** (`info=_NEW_IN_2`) **and only
-adds**: a table, an index, or a column that may be NULL or has a `server_default`. So an upgrade keeps every
-row, can be broken off and repeated, and a process of the version before that is still at work goes on: its
-statements name their columns, and what it does not know it does not touch.
+code refuses newer tables, naming both. **What a later version adds says so** (`info=_NEW_IN_2`): a table, an
+index, or a column that may be NULL or has a `server_default`. **Nothing goes but an index.** So an upgrade
+keeps every row, can be broken off and repeated, and a process of the version before that is still at work
+goes on: its statements name their columns, and what it does not know it does not touch.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from sqlalchemy.schema import ExecutableDDLElement
 from airflow_provider_jdocr.core import engines, upgrades, views
 from airflow_provider_jdocr.core.errors import LedgerSchemaError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _NEW_IN_2 = {"since": 2}
 _NEW_IN_3 = {"since": 3}
+_NEW_IN_4 = {"since": 4}
 
 metadata = sa.MetaData()
 _moment = sa.Double
@@ -138,7 +139,8 @@ outcome = sa.Table(
     sa.Column("code", sa.String(100)),
     sa.Column("message", _text),
     sa.Column("at", _moment, nullable=False),
-    sa.Index("jdocr_outcome_sha256", "sha256", "run_digest", info=_NEW_IN_2),
+    # The run first: what it writes down lies together, however many runs there were.
+    sa.Index("jdocr_outcome_run_sha256", "run_digest", "sha256", info=_NEW_IN_4),
     sa.Index("jdocr_outcome_at", "at", info=_NEW_IN_2),
 )
 decision = sa.Table(
@@ -154,6 +156,10 @@ decision = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("decided_at", _moment, nullable=False),
     info=_NEW_IN_2,
+)
+
+_gone_in_4 = sa.Index(
+    "jdocr_outcome_sha256", sa.Table(outcome.name, sa.MetaData(), sa.Column("sha256")).c.sha256
 )
 
 for _table in metadata.tables.values():
@@ -211,6 +217,8 @@ _VERSION = "schema_version"
 def _additions(since: int) -> Iterator[ExecutableDDLElement]:
     """What makes tables of version `since` into today's; of version 0: nothing is there."""
     yield from upgrades.additions(metadata.sorted_tables, since)
+    if _NEW_IN_2["since"] <= since < _NEW_IN_4["since"]:
+        yield sa.schema.DropIndex(_gone_in_4)
     if since < _NEW_IN_2["since"]:
         yield from map(_CreateView, views.NAMES)
 
@@ -221,6 +229,7 @@ def _bring_up_to_date(db: sa.Connection) -> None:
     if found == SCHEMA_VERSION:
         return  # by another, while we waited for the lock
     upgrades.complete(db, metadata.sorted_tables)
+    _gone_in_4.drop(db, checkfirst=True)
     for name in set(views.NAMES) - set(sa.inspect(db).get_view_names()):
         db.execute(_CreateView(name))
     if found is None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.core import ledgers
 from tests.core.ledgers import DAY_IS_OVER, GOOD, RUN, START, identity
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 _SCHEMAS = Path(__file__).parent / "schemas"
 _ACCOUNT = {"service": "jd", "endpoint": "ocr_invoice", "fingerprint": ledgers.account().fingerprint}
 _ENDS = START + 3600.0
