@@ -58,7 +58,7 @@ from airflow_provider_jdocr.core.replies import Reading, read_failure, read_repl
 from airflow_provider_jdocr.core.sources import Missing, Source, Storage
 
 PAGE_SIZE = 500
-OUTCOMES_AT_ONCE = 2_000
+OUTCOMES_AT_ONCE = 5_000
 """Written down together, where none of them is a fresh answer; of those at most a page waits."""
 SENDS_PER_IMAGE = 5
 """Tries of one image in one batch while the service answers "again" or cannot be reached."""
@@ -601,7 +601,6 @@ class _Batch:
             seconds=round(time.monotonic() - self._started, 3),
             stop=self._traffic.stop,
             problems=tuple(self._problems),
-            escalation=None,
         )
 
     # --- the worker threads
@@ -839,11 +838,15 @@ class _Batch:
 def _pages(items: Iterable[_T]) -> Iterator[list[_T]]:
     """The items in pages; the next page is listed while the caller works on the last."""
     stream = iter(items)
+
+    def take() -> list[_T]:
+        return list(islice(stream, PAGE_SIZE))
+
     pool = ThreadPoolExecutor(1, "jdocr-listing")
     try:
-        following = pool.submit(lambda: list(islice(stream, PAGE_SIZE)))
+        following = pool.submit(take)
         while page := following.result():
-            following = pool.submit(lambda: list(islice(stream, PAGE_SIZE)))
+            following = pool.submit(take)
             yield page
     finally:
         # A kill does not wait for a storage that hangs.

@@ -91,7 +91,13 @@ class RunKey:
 
     @property
     def digest(self) -> str:
-        return _digest(self.dag_id, self.run_id, self.task_id, str(self.map_index))
+        return _digest_of_run(self)
+
+
+@functools.lru_cache(maxsize=16)
+def _digest_of_run(run: RunKey) -> str:
+    """Asked for with every picture."""
+    return _digest(run.dag_id, run.run_id, run.task_id, str(run.map_index))
 
 
 class State(StrEnum):

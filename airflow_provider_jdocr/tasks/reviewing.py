@@ -74,8 +74,8 @@ def question(task: JdOcrReviewInvoiceOperator) -> tuple[str, str, ParamsDict]:
 
 
 def answered(task: JdOcrReviewInvoiceOperator, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The decision for `JdOcrApplyReviewOperator`. Raises `ReviewRefused` for an answer that cannot be taken: a
-    retry asks again.
+    """The decision for `JdOcrApplyReviewOperator`. Raises `ReviewRefused` for an answer that cannot be taken:
+    a retry asks again.
     """
     chosen, typed = answer["chosen_options"][0], answer["params_input"]
     with permanent_errors_end_retries():
