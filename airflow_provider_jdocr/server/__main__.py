@@ -56,7 +56,7 @@ def arguments() -> argparse.ArgumentParser:
         default=0,
         help="readings to keep: the same bytes, billed, are not read again",
     )
-    add("--connections", type=_positive, default=256, help="open at once; one more is closed unheard")
+    add("--connections", type=_positive, default=256, help="open at once; one more is told so (10044)")
     add("--qps", type=_amount, default=2.0, help="calls a second at each endpoint; 0: no limit")
     add("--window", choices=WINDOWS, default="sliding", help="how a second is counted")
     add("--daily-limit", type=int, default=500, help="billed calls a day at each endpoint; -1: no limit")

@@ -24,6 +24,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 _SHUTDOWN_SECONDS = 2
+# JD's code for more calls than it can serve. A bare 503 would leave open whether it was charged.
+_FULL_BODY = b'{"code": "10044", "charge": false, "msg": "too many connections"}'
+_FULL = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(_FULL_BODY), _FULL_BODY)
+)
 # Forward secrecy and authenticated encryption only; those of TLS 1.3 all are that.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -33,6 +39,7 @@ class Bounds:
     """What callers may take, known or not: connections, and the time and the bytes of a request."""
 
     connections: int = 256
+    """As many again are told that there are too many; more than that are closed unheard."""
     head_seconds: float = 10.0
     """From the connection, or from the first byte of a later request, to the end of the headers."""
     head_bytes: int = 16 * 1024
@@ -47,18 +54,31 @@ class GuardedConnection(H11Protocol):
         super().__init__(**options)
         self._bounds = bounds
         self._patience: asyncio.TimerHandle | None = None
+        self._turned_away = False
 
     # H11Protocol narrows the type of asyncio.Protocol in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport, "bounds": self._bounds}
-        if len(self.connections) > self._bounds.connections:
+        if len(self.connections) > 2 * self._bounds.connections:
             transport.abort()
-        self._watch()
+        elif len(self.connections) > self._bounds.connections:
+            self._turn_away()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
+        if not self._turned_away:
+            super().data_received(data)
+            self._watch()
+
+    def _turn_away(self) -> None:
+        """Says so at once, and takes in what the caller still sends, unread: a connection that is closed over
+        it would be reset, and the caller left in doubt.
+        """
+        self._turned_away = True
+        self.transport.write(_FULL)
+        self._patience = self.loop.call_later(self._bounds.head_seconds, self.transport.abort)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

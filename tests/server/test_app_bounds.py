@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import requests
@@ -165,17 +165,32 @@ def test_a_body_without_end_is_refused_while_it_is_sent(service: Running, path: 
         assert peer.recv(65536).startswith(b"HTTP/1.1 413")
 
 
-def test_one_connection_too_many_is_closed_and_the_others_are_served() -> None:
-    with serving(Book(), Bounds(connections=3, head_seconds=60), qps=0.0) as service:
-        held = [socket.create_connection(_address(service)) for _ in range(3)]
-        try:
-            with _connected(service) as peer:
-                assert _rest(peer) == b""
-            held.pop().close()
-            assert any(_answers(service) for _ in range(100))
-        finally:
-            for one in held:
-                one.close()
+def test_one_connection_too_many_is_told_so_and_the_others_are_served() -> None:
+    with serving(Book(), Bounds(connections=3, head_seconds=1), qps=0.0) as service:
+        with _held(service, 3):
+            refused = requests.post(f"{service.url}{OCR}", data=bytes(4_000_000), timeout=_PATIENCE_SECONDS)
+            assert (refused.status_code, refused.json()["code"]) == (429, "10044")
+            assert int(refused.headers["Retry-After"]) > 0
+        assert any(_answers(service) for _ in range(100))
+        assert service.health()["billed"] == 0
+
+
+def test_who_comes_in_hordes_is_closed_unheard() -> None:
+    with (
+        serving(Book(), Bounds(connections=3, head_seconds=60), qps=0.0) as service,
+        _held(service, 6),
+        _connected(service) as peer,
+    ):
+        assert _rest(peer) == b""
+
+
+@contextmanager
+def _held(service: Running, count: int) -> Iterator[None]:
+    """So many connections of callers that say nothing."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(socket.create_connection(_address(service)))
+        yield
 
 
 def _address(service: Running) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from airflow_provider_jdocr.core.account import Account, account_from_parts
 from airflow_provider_jdocr.core.client import Client, WireFailure
 from airflow_provider_jdocr.core.errors import CODES
 from airflow_provider_jdocr.core.replies import Reading, read_failure, read_reply
+from airflow_provider_jdocr.server.wire import Bounds
 from tests.server.app_client import KEY, PNG, SECRET, Book, Running, serving
 
 PICTURE = PNG + b"a picture"
@@ -66,6 +67,10 @@ def account(url: str, endpoint: str = "ocr_invoice", **extra: Any) -> Account:
 
 def asked(service: Running, fault: dict[str, Any], endpoint: str = "ocr_invoice", **extra: Any) -> Reading:
     service.behave(reset=True, faults=[fault])
+    return _read(service, endpoint, **extra)
+
+
+def _read(service: Running, endpoint: str = "ocr_invoice", **extra: Any) -> Reading:
     of = account(service.url, endpoint, **extra)
     with Client(of, clock=service.clock, max_reply_bytes=1 << 20) as client:
         answer = client.send(PICTURE)
@@ -110,6 +115,15 @@ def test_an_again_without_a_word_about_the_charge_is_in_doubt(
     fault = {"fault": "code", "layer": "business", "code": code, "charge": charge}
     reading = asked(service, fault, endpoint)
     assert reading.verdict == ("in_doubt" if verdict.startswith("again") else verdict)
+
+
+def test_who_finds_the_service_full_was_not_charged() -> None:
+    with (
+        serving(Book(), Bounds(connections=1), qps=0) as service,
+        socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))),
+    ):
+        reading = _read(service)
+    assert (reading.verdict, reading.code, reading.charged) == ("slow_down", "10044", False)
 
 
 @pytest.mark.parametrize(("status", "verdict"), rows(GATEWAY))
