@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from airflow_provider_jdocr.core.engines import engine_for
 from tests import databases
 
 
@@ -56,6 +57,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """The test runs once on each database."""
     url: str = request.getfixturevalue(_URLS[request.param])
     return url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """An engine on `database_url`, with no tables yet."""
+    made = engine_for(database_url)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture

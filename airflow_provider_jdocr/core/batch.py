@@ -601,6 +601,7 @@ class _Batch:
             seconds=round(time.monotonic() - self._started, 3),
             stop=self._traffic.stop,
             problems=tuple(self._problems),
+            escalation=None,
         )
 
     # --- the worker threads

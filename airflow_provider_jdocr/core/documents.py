@@ -206,6 +206,13 @@ def invoice_of(
     )
 
 
+def finding_of(row: Mapping[str, Any]) -> Finding:
+    """The finding that a row holds."""
+    values = {name: row[name] for name in FINDING}
+    names = tuple(filter(None, row["fields"].split(",")))
+    return Finding(**(values | {"fields": names, "severity": Severity(row["severity"])}))
+
+
 _PROBLEMS = ("VALUE_UNPARSABLE", "DETAIL_UNPARSABLE", "LINES_NOT_PAIRED")
 
 

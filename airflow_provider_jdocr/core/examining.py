@@ -8,7 +8,7 @@ the invoice has fewer errors with it and no new one; what was read stays in the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
@@ -70,6 +70,10 @@ class Expectations:
         return cls(buyers_of(given.get("buyers") or ()), _repairs(given.get("repairs") or ()))
 
 
+Check = Callable[[Invoice, Sequence[str]], tuple[Finding, ...]]
+"""What there is to say of an invoice, given the texts of the QR codes on its picture."""
+
+
 def reading_version(expectations: Expectations = Expectations()) -> str:
     """The version of everything that turns a stored reply into rows; rows of another version are stale."""
     expected = f"+{expectations.digest}" if expectations.digest else ""
@@ -104,13 +108,23 @@ def examine(
     wanted = tuple(each for each in findings if each.code in expectations.repairs and each.proposal)
     notes: list[Finding] = []
     # All of them together first: a number and the code beside it are right only with each other.
-    for causes in (wanted, *((each,) for each in wanted)):
+    for causes in (wanted, *((each,) for each in wanted)) if wanted else ():
         trial = _repaired(invoice, causes)
         after = _findings(trial, today, seen, expectations)
         if trial != invoice and _is_better(after, findings, causes):
             notes += _notes(causes, invoice, trial)
             invoice, findings = trial, after
     return invoice, (*findings, *notes)
+
+
+def checking(today: date, expectations: Expectations = Expectations()) -> Check:
+    """What `examine` finds on that day, without its repairs: of what was read, those were made."""
+    told = replace(expectations, repairs=frozenset())
+
+    def check(invoice: Invoice, codes: Sequence[str]) -> tuple[Finding, ...]:
+        return examine(invoice, today=today, codes=codes, expectations=told)[1]
+
+    return check
 
 
 def _findings(invoice: Invoice, today: date, codes: Codes, expectations: Expectations) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import date
 from itertools import islice
 from typing import Protocol
@@ -16,12 +16,10 @@ from typing import Protocol
 from airflow_provider_jdocr.core.documents import PARSE_FAILED, Document, finding
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import ParseError
-from airflow_provider_jdocr.core.examining import Expectations, examine, reading_version
-from airflow_provider_jdocr.core.findings import Finding
+from airflow_provider_jdocr.core.examining import Expectations, checking, examine, reading_version
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
-from airflow_provider_jdocr.core.parsing import Invoice, parse
+from airflow_provider_jdocr.core.parsing import parse
 from airflow_provider_jdocr.core.qr import from_text
-from airflow_provider_jdocr.core.reconciling import Check
 from airflow_provider_jdocr.core.warehouse import CHUNK_SIZE, LoadReport, Warehouse, is_missing
 
 _LOG_EVERY = 10_000
@@ -115,22 +113,12 @@ def _load_chunk(
         for each, uris in named.items()
         if each in there and each not in fetched and not uris <= set(there[each].uris)
     }
-    written = warehouse.load(documents, also_named=renamed, check=_check(today, expectations))
+    written = warehouse.load(documents, also_named=renamed, check=checking(today, expectations))
     rest = [each for each in named if each not in fetched]
     loaded_already = sum(each in there for each in rest)
     return written + LoadReport(
         considered=len(rest), already_loaded=loaded_already, not_answered=len(rest) - loaded_already
     )
-
-
-def _check(today: date, expectations: Expectations) -> Check:
-    """As `read` examines, but for repairs: those were made."""
-    told = replace(expectations, repairs=frozenset())
-
-    def check(invoice: Invoice, codes: Sequence[str]) -> tuple[Finding, ...]:
-        return examine(invoice, today=today, codes=codes, expectations=told)[1]
-
-    return check
 
 
 def _chunks(items: Iterable[tuple[Identity, str]]) -> Iterator[dict[Identity, set[str]]]:

@@ -71,9 +71,7 @@ def merge(
     ``taken_back_by``: the keys of red invoices that name this one; ``doubted``: documents whose picture
     another endpoint read otherwise.
     """
-    ordered = sorted(
-        documents, key=lambda row: (row["first_loaded_at"], row["answered_at"], row["document_id"])
-    )
+    ordered = sorted(documents, key=by_age)
     taken_back = tuple(_taken_back(red) for red in sorted(set(taken_back_by) - {key}))
     if booked is not None and booked["reviewed_at"] is not None:
         return _held_against(booked, ordered, fresh, taken_back)
@@ -142,15 +140,16 @@ def _held_against(
 
 def disagreement(one: Row, other: Row) -> tuple[str, ...]:
     """The key facts that both have and that differ."""
-    return _differing(KEY_FACTS, one, other)
-
-
-def _differing(names: Iterable[str], one: Row, other: Row) -> tuple[str, ...]:
     return tuple(
         name
-        for name in names
+        for name in KEY_FACTS
         if one[name] is not None and other[name] is not None and one[name] != other[name]
     )
+
+
+def by_age(document: Row) -> tuple[Any, ...]:
+    """The order in which documents came, the same however often they are loaded."""
+    return document["first_loaded_at"], document["answered_at"], document["document_id"]
 
 
 def is_rejected(document: Row) -> bool:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations, product
 from math import prod
@@ -34,15 +34,13 @@ from airflow_provider_jdocr.core.documents import (
     finding,
     invoice_key,
 )
+from airflow_provider_jdocr.core.examining import Check
 from airflow_provider_jdocr.core.findings import Finding, Severity
-from airflow_provider_jdocr.core.merging import KEY_FACTS, is_rejected
+from airflow_provider_jdocr.core.merging import KEY_FACTS, by_age, is_rejected
 from airflow_provider_jdocr.core.numerals import from_words
 from airflow_provider_jdocr.core.parsing import Invoice, InvoiceKind
 
 Row = Mapping[str, Any]
-Check = Callable[[Invoice, Sequence[str]], Iterable[Finding]]
-"""What the checks say of an invoice, given the texts of the QR codes on its picture."""
-
 BY_PICTURE = frozenset({ENDPOINTS_DISAGREE, ENDPOINTS_SETTLED})
 """The findings that a document owes to others of the same picture."""
 MOST_COMBINATIONS = 256
@@ -111,9 +109,7 @@ def compared(documents: Iterable[Row]) -> dict[str, tuple[Finding, ...]]:
 
 def settle(readings: Sequence[Reading], check: Check) -> Settlement:
     """Makes one of readings that differ."""
-    ordered = sorted(
-        readings, key=lambda each: (each.row["first_loaded_at"], each.row["answered_at"], each.id)
-    )
+    ordered = sorted(readings, key=lambda each: by_age(each.row))
     rows = [each.row for each in ordered]
     members = tuple(each.id for each in ordered)
     trials = [(_errors(ordered, way, check), way) for way in _ways(rows)]

@@ -28,6 +28,7 @@ from airflow_provider_jdocr.core.documents import (
     FINDING,
     HEADER,
     LONGEST_VALUE,
+    finding_of,
     header_values,
     invoice_key,
     invoice_of,
@@ -247,7 +248,7 @@ def _shown(db: sa.Connection, tables: Tables, document_id: str) -> Doubtful:
     row = _row(db, tables.documents, document_id)
     if row is None:
         raise ReviewRefused(f"there is no document {document_id!r} in {tables.documents.fullname}")
-    found = tuple(map(_as_finding, _rows(db, tables.findings, document_id)))
+    found = tuple(map(finding_of, _rows(db, tables.findings, document_id)))
     booked = _booked(row, _row(db, tables.invoices, row["invoice_key"]))
     return Doubtful(
         document_id=document_id,
@@ -295,12 +296,6 @@ def _seen(row: _Row, findings: Iterable[Finding], booked: Booked | None) -> str:
 def _digest(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _as_finding(row: _Row) -> Finding:
-    values = {name: row[name] for name in FINDING}
-    names = tuple(filter(None, row["fields"].split(",")))
-    return Finding(**(values | {"fields": names, "severity": Severity(row["severity"])}))
 
 
 # ── carrying a decision out ──

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from itertools import count, islice
 from typing import Any, TypeVar
 
@@ -39,20 +39,19 @@ from airflow_provider_jdocr.core.documents import (
     Document,
     Rows,
     document_id,
+    finding_of,
     invoice_key,
     invoice_of,
     rows_of,
     storable,
 )
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
-from airflow_provider_jdocr.core.examining import examine
-from airflow_provider_jdocr.core.findings import Finding, Severity, review_status
+from airflow_provider_jdocr.core.examining import Check, checking
+from airflow_provider_jdocr.core.findings import Finding, review_status
 from airflow_provider_jdocr.core.ledger import Identity
 from airflow_provider_jdocr.core.merging import BY_INVOICE, Merged, is_rejected, merge
-from airflow_provider_jdocr.core.parsing import Invoice
 from airflow_provider_jdocr.core.reconciling import (
     BY_PICTURE,
-    Check,
     Reading,
     Settlement,
     compared,
@@ -360,13 +359,10 @@ class _Chunk:
 
     def _settle(self, fresh: Mapping[str, Rows], there: Mapping[str, _Row]) -> list[Settlement]:
         """What several endpoints read from one picture, where they read otherwise."""
-        pictures: dict[tuple[str, int], list[_Row]] = {}
-        for row in (*(rows.document for rows in fresh.values()), *there.values()):
-            if may_differ(row):
-                pictures.setdefault((row["sha256"], row["page"]), []).append(row)
-        unsettled = [rows for rows in pictures.values() if differ(rows)]
+        documents = (*(rows.document for rows in fresh.values()), *there.values())
+        unsettled = [rows for rows in _pictures(filter(may_differ, documents)) if differ(rows)]
         readings = self._readings([row for rows in unsettled for row in rows], fresh)
-        check = self._check or _checked_on(self._now.date())
+        check = self._check or checking(self._now.date())
         return [settle([readings[row["document_id"]] for row in rows], check) for rows in unsettled]
 
     def _settled_elsewhere(self, others: Mapping[str, _Row], known: Collection[str]) -> list[Settlement]:
@@ -391,7 +387,7 @@ class _Chunk:
                 goods, said = fresh[name].lines, fresh[name].findings
             else:
                 more, goods = wide[name][0], tuple(lines.get(name, ()))
-                said = tuple(map(_as_finding, found.get(name, ())))
+                said = tuple(map(finding_of, found.get(name, ())))
             readings[name] = Reading(row, invoice_of({**row, **more}, goods, said), said)
         return readings
 
@@ -526,7 +522,7 @@ class _Chunk:
         for row in self._db.execute(
             sa.select(findings).where(from_others).order_by(-findings.c.position)
         ).mappings():
-            known[row["document_id"]].append(_as_finding(dict(row)))
+            known[row["document_id"]].append(finding_of(dict(row)))
         changed: dict[str, tuple[Finding, ...]] = {}
         for name in names:
             found, others = said.get(name, ()), [each for each in known[name] if each.code not in codes]
@@ -645,11 +641,16 @@ def _given_as_json(table: sa.Table, names: Sequence[str]) -> sa.Select[Any]:
     )
 
 
-def _by_picture(documents: Iterable[_Row], settled: Iterable[Settlement]) -> dict[str, tuple[Finding, ...]]:
+def _pictures(documents: Iterable[_Row]) -> Iterable[list[_Row]]:
+    """The documents of each picture."""
     pictures: dict[tuple[str, int], list[_Row]] = {}
     for row in documents:
         pictures.setdefault((row["sha256"], row["page"]), []).append(row)
-    said = {name: each for rows in pictures.values() for name, each in compared(rows).items()}
+    return pictures.values()
+
+
+def _by_picture(documents: Iterable[_Row], settled: Iterable[Settlement]) -> dict[str, tuple[Finding, ...]]:
+    said = {name: each for rows in _pictures(documents) for name, each in compared(rows).items()}
     for settlement in settled:
         said |= {name: (*said.get(name, ()), *each) for name, each in settlement.findings.items()}
     return said
@@ -697,13 +698,6 @@ def _status(doubtful: bool, said: Sequence[Finding]) -> str:
     return "review" if doubtful else "clear"
 
 
-def _checked_on(today: date) -> Check:
-    def check(invoice: Invoice, codes: Sequence[str]) -> tuple[Finding, ...]:
-        return examine(invoice, today=today, codes=codes)[1]
-
-    return check
-
-
 def _supersedes(row: _Row, before: _Row) -> bool:
     """Whether a reading replaces the one that is there."""
     if before.get("reviewed_at") is not None:
@@ -726,12 +720,6 @@ def _is_stale(read: str, version: str) -> bool:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.partition("+")[0].split("."))
-
-
-def _as_finding(row: _Row) -> Finding:
-    values = {name: row[name] for name in FINDING}
-    names = tuple(filter(None, row["fields"].split(",")))
-    return Finding(**(values | {"fields": names, "severity": Severity(row["severity"])}))
 
 
 def _finding_rows(name: str, findings: Iterable[Finding]) -> list[dict[str, Any]]:

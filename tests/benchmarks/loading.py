@@ -81,6 +81,7 @@ class Answers:
 
     def __init__(self) -> None:
         self._body = REPLY.read_bytes()
+        self._number = _printed_number(self._body)
 
     def recognitions(self, identities: Iterable[Identity]) -> dict[Identity, StoredAnswer]:
         return {each: self._answer(each) for each in identities}
@@ -90,7 +91,7 @@ class Answers:
 
     def _answer(self, identity: Identity) -> StoredAnswer:
         number = f"{20_000_000 + int(identity.sha256, 16)}"
-        body = self._body.replace(_printed_number(self._body), number.encode())
+        body = self._body.replace(self._number, number.encode())
         return StoredAnswer(identity, identity.sha256[-32:], NOON, "recognised", "10000", "ok", 200, body)
 
 

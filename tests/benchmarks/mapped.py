@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from tests.benchmarks.rows import Row, Size
 from tests.benchmarks.scans import scan
 from tests.benchmarks.stage import FASTEST_QPS
@@ -51,7 +53,7 @@ def cases(few: int, many: int, turned_away: int) -> list[Case]:
     return [
         Case("a task that does nothing", "nothing", 0),
         Case("one mapped task a picture", "mapped", few),
-        Case("HttpOperator, mapped", "mapped_http", few),
+        Case("HttpOperator, mapped", "mapped_http", turned_away),
         Case("ours, one task", "batch", many),
         Case("one mapped task a picture", "mapped", turned_away, QPS),
         Case("HttpOperator, mapped", "mapped_http", turned_away, QPS),
@@ -59,7 +61,7 @@ def cases(few: int, many: int, turned_away: int) -> list[Case]:
     ]
 
 
-CASES = {"small": cases(3, 20, 4), "full": cases(100, 1_000, 60)}
+CASES = {"small": cases(3, 20, 4), "full": cases(100, 1_000, 30)}
 
 
 def run(size: Size, seed: int, say: Callable[[str], None]) -> Iterator[Row]:
@@ -135,7 +137,7 @@ def _measured(airflow: Installation, case: Case, idle: Mapping[str, float], pref
     airflow.behave(qps=case.qps, daily_limit=-1)
     before, began = _used(airflow), time.monotonic()
     run = airflow.trigger(case.dag, images=prefix, jdocr_conn_id=_account(case.qps))
-    until(lambda: run.has_ended or None, case.name, PATIENCE_SECONDS)
+    until(lambda: _has_ended(run) or None, case.name, PATIENCE_SECONDS)
     seconds = time.monotonic() - began
     after = _used(airflow)
     cpu = {part: after[part] - before[part] - idle[part] * seconds for part in PARTS}
@@ -147,9 +149,19 @@ def _measured(airflow: Installation, case: Case, idle: Mapping[str, float], pref
     }
 
 
+def _has_ended(run: Run) -> bool:
+    """Pictures that travel through XCom bring the API server down for a while."""
+    try:
+        return run.has_ended
+    except (AssertionError, requests.RequestException):
+        return False
+
+
 def _states(airflow: Installation, run: Run, task: str) -> dict[str, int]:
-    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances?limit=1000"
-    ended = airflow.get(path)["task_instances"]
+    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances?limit=100&offset="
+    ended: list[dict[str, Any]] = []
+    while page := airflow.get(f"{path}{len(ended)}")["task_instances"]:
+        ended += page
     states = Counter(each["state"] for each in ended if each["task_id"] == task)
     assert set(states) <= FINISHED, states
     return dict(states)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +20,6 @@ from tests.core import ledgers
 from tests.core.ledgers import GOOD, RUN, identity
 
 ACCOUNT = ledgers.account()
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    made = engine_for(database_url)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

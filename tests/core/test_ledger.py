@@ -7,7 +7,6 @@ import random
 import stat
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -52,13 +51,6 @@ REFUSED = WireFailure(code="connection_refused", reached=False, detail="refused"
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    made = engine_for(database_url)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.examining import Expectations
 from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
 from airflow_provider_jdocr.core.loading import load_answers
@@ -81,13 +80,6 @@ def reply(name: int, **result: str) -> dict[str, Any]:
         "verify_code": "44095028783173850994",
     }
     return {"code": "0", "message": "success", "request_id": "r", "result": fields | result}
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = engine_for(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

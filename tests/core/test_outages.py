@@ -32,13 +32,6 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[databases.Server]]] = {
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    made = engine_for(database_url)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
 def ledger(engine: sa.Engine) -> Ledger:
     made = Ledger(engine)
     made.create()

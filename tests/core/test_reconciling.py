@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,18 +14,18 @@ import sqlalchemy as sa
 
 from airflow_provider_jdocr.core.documents import Document, document_id, invoice_of, rows_of
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
-from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.examining import Expectations, examine
-from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
+from airflow_provider_jdocr.core.ledger import Identity
 from airflow_provider_jdocr.core.parsing import Invoice, parse
 from airflow_provider_jdocr.core.reconciling import FACTS, Reading, Settlement, differ, settle
 from airflow_provider_jdocr.core.review import Decision, decide, shown
 from airflow_provider_jdocr.core.warehouse import Warehouse
+from tests.core import warehouses
+from tests.core.warehouses import NOON, rows
 from tests.injection.invoices import TODAY, Printed, draw, reply
 from tests.injection.mistakes import mistakes
 
 FIRST, SECOND = "ocr_invoice", "intsig_invoice"
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAPER, DIGITAL = 1, 6
 """Seeds of an invoice with code and number, and of one with twenty digits."""
 
@@ -35,15 +34,9 @@ def document(
     printed: Printed, endpoint: str = FIRST, *, picture: str = "a", codes: tuple[str, ...] = (), **answer: Any
 ) -> Document:
     """What an endpoint read, examined as the loader does."""
-    stored = StoredAnswer(
-        identity=Identity("jd", endpoint, picture.rjust(64, "0")),
-        answer_id=f"{picture}-{endpoint}",
+    stored = replace(
+        warehouses.answer(Identity("jd", endpoint, picture.rjust(64, "0")), f"{picture}-{endpoint}"),
         answered_at=NOON + timedelta(minutes=endpoint == SECOND),
-        state="recognised",
-        code="10000",
-        message="",
-        http_status=200,
-        body=b"{}",
     )
     invoice, findings = examine(
         parse(ENDPOINTS[endpoint], reply(endpoint, printed)), today=TODAY, codes=codes
@@ -56,11 +49,11 @@ def name_of(one: Document) -> str:
 
 
 def reading(one: Document) -> Reading:
-    rows = rows_of(one)
+    made = rows_of(one)
     loaded = {"first_loaded_at": NOON, "reviewed_at": None}
-    stored = {each: json.loads(rows.document[each]) for each in ("evidence", "details")}
-    row = {**rows.document, **loaded, **stored}
-    return Reading(row, invoice_of(row, rows.lines, rows.findings), rows.findings)
+    stored = {each: json.loads(made.document[each]) for each in ("evidence", "details")}
+    row = {**made.document, **loaded, **stored}
+    return Reading(row, invoice_of(row, made.lines, made.findings), made.findings)
 
 
 def check(invoice: Invoice, codes: Any) -> Any:
@@ -80,13 +73,6 @@ def values(printed: Printed) -> dict[str, Any]:
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = engine_for(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def warehouse(engine: sa.Engine) -> Warehouse:
     minutes = itertools.count()
     warehouse = Warehouse(engine, clock=lambda: NOON + timedelta(days=1, minutes=next(minutes)))
@@ -94,28 +80,21 @@ def warehouse(engine: sa.Engine) -> Warehouse:
     return warehouse
 
 
-def table(warehouse: Warehouse, name: str) -> list[dict[str, Any]]:
-    chosen: sa.Table = getattr(warehouse.tables, name)
-    with warehouse.reading() as db:
-        query = sa.select(chosen).order_by(*chosen.primary_key.columns)
-        return [dict(row) for row in db.execute(query).mappings()]
-
-
 def invoice_row(warehouse: Warehouse) -> dict[str, Any]:
-    (row,) = table(warehouse, "invoices")
+    (row,) = rows(warehouse, "invoices")
     return row
 
 
 def statuses(warehouse: Warehouse) -> dict[str, str]:
-    return {row["endpoint"]: row["review_status"] for row in table(warehouse, "documents")}
+    return {row["endpoint"]: row["review_status"] for row in rows(warehouse, "documents")}
 
 
 def said(warehouse: Warehouse, code: str) -> list[dict[str, Any]]:
-    return [row for row in table(warehouse, "findings") if row["code"] == code]
+    return [row for row in rows(warehouse, "findings") if row["code"] == code]
 
 
 def everything(warehouse: Warehouse) -> dict[str, Any]:
-    return {name: table(warehouse, name) for name in ("documents", "invoices", "findings", "lines")}
+    return {name: rows(warehouse, name) for name in ("documents", "invoices", "findings", "lines")}
 
 
 def load(warehouse: Warehouse, *chunks: list[Document]) -> None:
@@ -156,7 +135,7 @@ def test_the_value_with_which_the_checks_hold_is_taken_and_both_documents_say_so
 def test_the_row_says_whose_each_value_is_that_is_not_the_sources(warehouse: Warehouse) -> None:
     load(warehouse, [document(WRONG_TOTAL), document(RIGHT, SECOND)])
     row = invoice_row(warehouse)
-    source = next(each for each in table(warehouse, "documents") if each["endpoint"] == FIRST)
+    source = next(each for each in rows(warehouse, "documents") if each["endpoint"] == FIRST)
     differing = {name for name in source if name in row and name in FACTS and row[name] != source[name]}
     assert row["document_id"] == source["document_id"]
     assert differing <= set(row["merged_from"])
@@ -214,7 +193,7 @@ def test_two_numbers_that_both_look_right_are_two_invoices_for_review(
 ) -> None:
     other = document(RIGHT.with_fields(number="12345678"), SECOND)
     load(warehouse, *chunks(order, document(RIGHT), other))
-    assert [row["review_status"] for row in table(warehouse, "invoices")] == ["review", "review"]
+    assert [row["review_status"] for row in rows(warehouse, "invoices")] == ["review", "review"]
     assert statuses(warehouse) == {FIRST: "review", SECOND: "review"}
 
 
@@ -227,8 +206,8 @@ def test_two_numbers_of_which_a_qr_code_says_one_are_one_invoice(warehouse: Ware
     row = invoice_row(warehouse)
     assert (row["number"], row["review_status"]) == (RIGHT.fields["number"], "clear")
     assert statuses(warehouse) == {FIRST: "settled", SECOND: "clear"}
-    assert {each["invoice_key"] for each in table(warehouse, "documents")} == {row["invoice_key"]}
-    assert {each["number"] for each in table(warehouse, "documents")} == {"12345678", RIGHT.fields["number"]}
+    assert {each["invoice_key"] for each in rows(warehouse, "documents")} == {row["invoice_key"]}
+    assert {each["number"] for each in rows(warehouse, "documents")} == {"12345678", RIGHT.fields["number"]}
 
 
 def test_the_year_in_a_digital_number_decides_between_dates_and_numbers(warehouse: Warehouse) -> None:
@@ -294,8 +273,8 @@ def test_the_authors_list_decides_between_two_buyers(warehouse: Warehouse) -> No
 
 def test_readings_of_two_different_things_choose_nothing(warehouse: Warehouse) -> None:
     load(warehouse, [document(WRONG_TOTAL), document(draw(PAPER + 9), SECOND)])
-    assert {row["review_status"] for row in table(warehouse, "invoices")} == {"review"}
-    assert len(table(warehouse, "invoices")) == 2
+    assert {row["review_status"] for row in rows(warehouse, "invoices")} == {"review"}
+    assert len(rows(warehouse, "invoices")) == 2
 
 
 def test_a_second_file_of_the_invoice_leaves_a_doubt_about_the_first_as_it_is(warehouse: Warehouse) -> None:
@@ -335,7 +314,7 @@ def test_when_a_person_rejects_one_reading_the_other_stands_for_itself(warehouse
     decision = Decision(name_of(other), shown(warehouse, name_of(other)).seen, "reject", "me", NOON)
     decide(warehouse, decision, today=TODAY)
     assert statuses(warehouse) == {FIRST: "clear", SECOND: "rejected"}
-    clear = [row for row in table(warehouse, "invoices") if row["review_status"] == "clear"]
+    clear = [row for row in rows(warehouse, "invoices") if row["review_status"] == "clear"]
     assert [row["number"] for row in clear] == [RIGHT.fields["number"]]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from airflow_provider_jdocr.core.engines import engine_for
 from airflow_provider_jdocr.core.errors import ReviewRefused
 from airflow_provider_jdocr.core.examining import examine
 from airflow_provider_jdocr.core.findings import Finding, Severity
-from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
+from airflow_provider_jdocr.core.ledger import Identity
 from airflow_provider_jdocr.core.merging import KEY_FACTS
 from airflow_provider_jdocr.core.numerals import to_words
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line
@@ -37,9 +36,10 @@ from airflow_provider_jdocr.core.review import (
     still_wrong,
 )
 from airflow_provider_jdocr.core.warehouse import Warehouse
+from tests.core import warehouses
+from tests.core.warehouses import NOON, rows
 
 TODAY = date(2026, 3, 2)
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=1, microseconds=123456)
 CODE, NUMBER = "044001900111", "12345678"
 KEY = f"{CODE}:{NUMBER}"
@@ -72,16 +72,7 @@ WRONG = replace(
 
 def document(name: str, invoice: Invoice | None = WRONG, **answer: Any) -> Document:
     """A document as loading makes it, checked as loading checks it."""
-    stored = StoredAnswer(
-        identity=Identity("jd", "intsig_invoice", name.rjust(64, "0")),
-        answer_id=f"{name}-1",
-        answered_at=NOON,
-        state="recognised",
-        code="10000",
-        message="查询成功",
-        http_status=200,
-        body=b"{}",
-    )
+    stored = warehouses.answer(Identity("jd", "intsig_invoice", name.rjust(64, "0")), f"{name}-1")
     version = answer.pop("version", "1.1")
     findings: tuple[Finding, ...] = ()
     if invoice is not None:
@@ -90,24 +81,10 @@ def document(name: str, invoice: Invoice | None = WRONG, **answer: Any) -> Docum
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = engine_for(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def warehouse(engine: sa.Engine) -> Warehouse:
     warehouse = Warehouse(engine)
     warehouse.create()
     return warehouse
-
-
-def rows(warehouse: Warehouse, name: str) -> list[dict[str, Any]]:
-    table: sa.Table = getattr(warehouse.tables, name)
-    with warehouse.reading() as db:
-        query = sa.select(table).order_by(*table.primary_key.columns)
-        return [dict(row) for row in db.execute(query).mappings()]
 
 
 def row(warehouse: Warehouse, name: str, **where: Any) -> dict[str, Any]:

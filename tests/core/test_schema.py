@@ -23,13 +23,6 @@ ACCOUNT = ledgers.account()
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    made = engine_for(database_url)
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
 def another_engine(another_database_url: str) -> Iterator[sa.Engine]:
     made = engine_for(another_database_url)
     yield made

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -21,13 +21,14 @@ from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.engines import Dialect, engine_for
 from airflow_provider_jdocr.core.errors import ConfigurationError, WarehouseError
 from airflow_provider_jdocr.core.findings import Finding, Severity
-from airflow_provider_jdocr.core.ledger import Identity, StoredAnswer
+from airflow_provider_jdocr.core.ledger import Identity
 from airflow_provider_jdocr.core.merging import KEY_FACTS
 from airflow_provider_jdocr.core.parsing import FieldEvidence, Invoice, InvoiceKind, Line, parse, read_text
 from airflow_provider_jdocr.core.warehouse import LoadReport, Warehouse, ddl
+from tests.core import warehouses
+from tests.core.warehouses import NOON, rows
 from tests.injection.invoices import draw, reply
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CODE, NUMBER = "044001900111", "12345678"
 KEY = f"{CODE}:{NUMBER}"
 DIGITAL = "25442000000123456789"
@@ -80,16 +81,7 @@ def document(name: str, invoice: Invoice | None = INVOICE, *findings: Finding, *
     """The document that answer ``{name}-1`` gave; keywords change the answer, ``uris`` and ``version``."""
     uris = answer.pop("uris", (f"s3://scans/{name}.jpg",))
     version = answer.pop("version", "1.1")
-    stored = StoredAnswer(
-        identity=identity(name),
-        answer_id=f"{name}-1",
-        answered_at=NOON,
-        state="recognised",
-        code="10000",
-        message="查询成功",
-        http_status=200,
-        body=b"{}",
-    )
+    stored = warehouses.answer(identity(name), f"{name}-1")
     return Document(replace(stored, **answer), uris, invoice, findings, version)
 
 
@@ -101,13 +93,6 @@ class Clock:
 
     def __call__(self) -> datetime:
         return NOON + timedelta(days=1, minutes=next(self._minutes))
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = engine_for(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -124,16 +109,9 @@ def warehouse(engine: sa.Engine) -> Warehouse:
     return warehouse
 
 
-def rows(warehouse: Warehouse, engine: sa.Engine, name: str) -> list[dict[str, Any]]:
-    table: sa.Table = getattr(warehouse.tables, name)
-    with engine.connect() as db:
-        query = sa.select(table).order_by(*table.primary_key.columns)
-        return [dict(row) for row in db.execute(query).mappings()]
-
-
-def row(warehouse: Warehouse, engine: sa.Engine, name: str, key: str | None = None) -> dict[str, Any]:
+def row(warehouse: Warehouse, name: str, key: str | None = None) -> dict[str, Any]:
     """The only row of a table, or that of an invoice's key or of a document's name."""
-    found = rows(warehouse, engine, name)
+    found = rows(warehouse, name)
     if key is not None:
         column, key = ("invoice_key", key) if name == "invoices" else ("sha256", identity(key).sha256)
         found = [each for each in found if each[column] == key]
@@ -141,8 +119,8 @@ def row(warehouse: Warehouse, engine: sa.Engine, name: str, key: str | None = No
     return found[0]
 
 
-def everything(warehouse: Warehouse, engine: sa.Engine) -> dict[str, list[dict[str, Any]]]:
-    return {name: rows(warehouse, engine, name) for name in ("documents", "invoices", "lines", "findings")}
+def everything(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
+    return {name: rows(warehouse, name) for name in ("documents", "invoices", "lines", "findings")}
 
 
 def review(warehouse: Warehouse, engine: sa.Engine, status: str, **values: Any) -> None:
@@ -152,43 +130,39 @@ def review(warehouse: Warehouse, engine: sa.Engine, status: str, **values: Any) 
         db.execute(warehouse.tables.invoices.update().values(person | values))
 
 
-def conflicts(warehouse: Warehouse, engine: sa.Engine) -> set[str]:
+def conflicts(warehouse: Warehouse) -> set[str]:
     """The names of the documents with that finding."""
-    ids = {each["document_id"]: each["sha256"].lstrip("0") for each in rows(warehouse, engine, "documents")}
-    found = [each for each in rows(warehouse, engine, "findings") if each["code"] == "CONFLICTING_DOCUMENT"]
+    ids = {each["document_id"]: each["sha256"].lstrip("0") for each in rows(warehouse, "documents")}
+    found = [each for each in rows(warehouse, "findings") if each["code"] == "CONFLICTING_DOCUMENT"]
     return {ids[each["document_id"]] for each in found}
 
 
 # --- one invoice, several documents
 
 
-def test_two_scans_of_one_invoice_are_two_documents_and_one_invoice(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_two_scans_of_one_invoice_are_two_documents_and_one_invoice(warehouse: Warehouse) -> None:
     report = warehouse.load([document("a"), document("b")])
-    assert len(rows(warehouse, engine, "documents")) == 2
-    assert row(warehouse, engine, "invoices")["invoice_key"] == KEY
+    assert len(rows(warehouse, "documents")) == 2
+    assert row(warehouse, "invoices")["invoice_key"] == KEY
     assert report == LoadReport(considered=2, loaded=2, invoices_inserted=1)
 
 
 def test_two_endpoints_readings_of_one_picture_are_two_documents_and_one_invoice(
-    warehouse: Warehouse, engine: sa.Engine
+    warehouse: Warehouse,
 ) -> None:
     other = document("a", answer_id="z", identity=replace(identity("a"), endpoint="ocr_invoice"))
     warehouse.load([document("a"), other])
-    assert {each["endpoint"] for each in rows(warehouse, engine, "documents")} == {
+    assert {each["endpoint"] for each in rows(warehouse, "documents")} == {
         "intsig_invoice",
         "ocr_invoice",
     }
-    assert len(rows(warehouse, engine, "invoices")) == 1
+    assert len(rows(warehouse, "invoices")) == 1
 
 
-def test_a_fully_digital_invoice_is_one_invoice_by_its_twenty_digits_alone(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_a_fully_digital_invoice_is_one_invoice_by_its_twenty_digits_alone(warehouse: Warehouse) -> None:
     digital = replace(INVOICE, code=None, number=DIGITAL)
     warehouse.load([document("a", digital), document("b", digital)])
-    assert row(warehouse, engine, "invoices")["invoice_key"] == DIGITAL
+    assert row(warehouse, "invoices")["invoice_key"] == DIGITAL
 
 
 @pytest.mark.parametrize(
@@ -207,17 +181,17 @@ def test_a_fully_digital_invoice_is_one_invoice_by_its_twenty_digits_alone(
     ],
 )
 def test_a_document_without_a_readable_key_is_a_document_row_only_and_for_review(
-    code: str | None, number: str | None, warehouse: Warehouse, engine: sa.Engine
+    code: str | None, number: str | None, warehouse: Warehouse
 ) -> None:
     report = warehouse.load([document("a", replace(INVOICE, code=code, number=number))])
-    assert rows(warehouse, engine, "invoices") == []
-    found = row(warehouse, engine, "documents")
+    assert rows(warehouse, "invoices") == []
+    found = row(warehouse, "documents")
     assert (found["invoice_key"], found["review_status"], found["total"]) == (
         None,
         "review",
         Decimal("113.11"),
     )
-    assert [each["code"] for each in rows(warehouse, engine, "findings")] == ["NO_INVOICE_KEY"]
+    assert [each["code"] for each in rows(warehouse, "findings")] == ["NO_INVOICE_KEY"]
     assert (report.review, report.invoices_inserted) == (1, 0)
 
 
@@ -227,55 +201,50 @@ def test_a_key_is_never_null_and_tells_coded_from_digital() -> None:
     assert invoice_key(None, DIGITAL) == invoice_key("", DIGITAL) == invoice_key(CODE, DIGITAL) == DIGITAL
 
 
-def test_one_explanation_for_a_missing_key_is_enough(warehouse: Warehouse, engine: sa.Engine) -> None:
+def test_one_explanation_for_a_missing_key_is_enough(warehouse: Warehouse) -> None:
     shape = Finding("NUMBER_SHAPE", Severity.ERROR, ("number",), "a number has 8 or 20 digits")
     warehouse.load([document("a", replace(INVOICE, number="123"), shape)])
-    assert [each["code"] for each in rows(warehouse, engine, "findings")] == ["NUMBER_SHAPE"]
+    assert [each["code"] for each in rows(warehouse, "findings")] == ["NUMBER_SHAPE"]
 
 
 # --- who may change the invoice's row
 
 
 def test_the_header_is_the_first_documents_and_agreeing_ones_only_fill_what_is_empty(
-    warehouse: Warehouse, engine: sa.Engine
+    warehouse: Warehouse,
 ) -> None:
     warehouse.load([document("a", replace(INVOICE, buyer_name=None, tax=None, remarks="first"))])
     report = warehouse.load([document("b", replace(INVOICE, remarks="second", payee="王芳"))])
-    found = row(warehouse, engine, "invoices")
+    found = row(warehouse, "invoices")
     assert (found["buyer_name"], found["tax"], found["payee"]) == ("某某有限公司", Decimal("13.01"), "王芳")
     assert (found["remarks"], found["review_status"]) == ("first", "clear")
-    assert found["document_id"] == row(warehouse, engine, "documents", "a")["document_id"]
+    assert found["document_id"] == row(warehouse, "documents", "a")["document_id"]
     assert report.invoices_updated == 1
 
 
-def test_what_one_document_filled_no_later_one_changes(warehouse: Warehouse, engine: sa.Engine) -> None:
+def test_what_one_document_filled_no_later_one_changes(warehouse: Warehouse) -> None:
     warehouse.load([document("a", replace(INVOICE, remarks=None))])
     warehouse.load([document("b", replace(INVOICE, remarks="second"))])
-    before = row(warehouse, engine, "invoices")
+    before = row(warehouse, "invoices")
     early = NOON - timedelta(days=9)
     report = warehouse.load([document("c", replace(INVOICE, remarks="third"), answered_at=early)])
-    assert row(warehouse, engine, "invoices") == before
+    assert row(warehouse, "invoices") == before
     assert report.invoices_updated == 0
 
 
-def test_lines_come_from_the_first_document_that_has_some(warehouse: Warehouse, engine: sa.Engine) -> None:
+def test_lines_come_from_the_first_document_that_has_some(warehouse: Warehouse) -> None:
     warehouse.load([document("a", replace(INVOICE, lines=()))])
-    assert row(warehouse, engine, "invoices")["lines_document_id"] is None
+    assert row(warehouse, "invoices")["lines_document_id"] is None
     warehouse.load([document("b")])
-    assert (
-        row(warehouse, engine, "invoices")["lines_document_id"]
-        == row(warehouse, engine, "lines")["document_id"]
-    )
+    assert row(warehouse, "invoices")["lines_document_id"] == row(warehouse, "lines")["document_id"]
 
 
-def test_a_value_filled_from_a_doubtful_document_makes_the_invoice_doubtful(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_a_value_filled_from_a_doubtful_document_makes_the_invoice_doubtful(warehouse: Warehouse) -> None:
     warehouse.load([document("a", replace(INVOICE, payee=None))])
     warehouse.load([document("b", INVOICE, DOUBT)])
-    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+    assert row(warehouse, "invoices")["review_status"] == "clear"
     warehouse.load([document("c", replace(INVOICE, payee="王芳"), DOUBT)])
-    assert row(warehouse, engine, "invoices")["review_status"] == "review"
+    assert row(warehouse, "invoices")["review_status"] == "review"
 
 
 @pytest.mark.parametrize("fact", KEY_FACTS)
@@ -283,15 +252,15 @@ def test_a_document_that_disagrees_overwrites_nothing_and_puts_both_up_for_revie
     fact: str, warehouse: Warehouse, engine: sa.Engine
 ) -> None:
     warehouse.load([document("a")])
-    before = row(warehouse, engine, "invoices")
+    before = row(warehouse, "invoices")
     report = warehouse.load([document("b", replace(INVOICE, payee="filler", **{fact: OTHERS[fact]}))])
-    after = row(warehouse, engine, "invoices")
+    after = row(warehouse, "invoices")
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"review_status", "loaded_at"}
     assert after["review_status"] == "review"
-    assert {each["review_status"] for each in rows(warehouse, engine, "documents")} == {"review"}
-    assert conflicts(warehouse, engine) == {"a", "b"}
-    found = [each for each in rows(warehouse, engine, "findings") if each["code"] == "CONFLICTING_DOCUMENT"]
+    assert {each["review_status"] for each in rows(warehouse, "documents")} == {"review"}
+    assert conflicts(warehouse) == {"a", "b"}
+    found = [each for each in rows(warehouse, "findings") if each["code"] == "CONFLICTING_DOCUMENT"]
     assert {each["fields"] for each in found} == {fact}
     assert (report.conflicts, report.review, report.invoices_updated) == (1, 1, 1)
 
@@ -302,27 +271,27 @@ def test_a_fact_that_only_one_document_has_is_no_disagreement(
     empty: dict[str, Any] = dict.fromkeys(KEY_FACTS)
     nothing = replace(INVOICE, **empty)
     warehouse.load([document("a", nothing), document("b")])
-    assert conflicts(warehouse, engine) == set()
-    assert row(warehouse, engine, "invoices")["total"] == Decimal("113.11")
+    assert conflicts(warehouse) == set()
+    assert row(warehouse, "invoices")["total"] == Decimal("113.11")
 
 
 def test_a_document_also_contradicts_what_another_one_filled(warehouse: Warehouse, engine: sa.Engine) -> None:
     warehouse.load([document("a", replace(INVOICE, total=None))])
     warehouse.load([document("b")])
     warehouse.load([document("c", replace(INVOICE, total=Decimal("1.00")))])
-    assert conflicts(warehouse, engine) == {"a", "c"}
-    assert row(warehouse, engine, "invoices")["total"] == Decimal("113.11")
+    assert conflicts(warehouse) == {"a", "c"}
+    assert row(warehouse, "invoices")["total"] == Decimal("113.11")
 
 
 def test_when_a_new_reading_agrees_after_all_the_conflict_is_over_for_both(
     warehouse: Warehouse, engine: sa.Engine
 ) -> None:
     warehouse.load([document("a"), document("b", replace(INVOICE, total=Decimal("118.11")))])
-    assert conflicts(warehouse, engine) == {"a", "b"}
+    assert conflicts(warehouse) == {"a", "b"}
     warehouse.load([document("b", version="1.2")])
-    assert conflicts(warehouse, engine) == set()
-    assert {each["review_status"] for each in rows(warehouse, engine, "documents")} == {"clear"}
-    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+    assert conflicts(warehouse) == set()
+    assert {each["review_status"] for each in rows(warehouse, "documents")} == {"clear"}
+    assert row(warehouse, "invoices")["review_status"] == "clear"
 
 
 def test_within_one_load_the_order_of_documents_does_not_matter(
@@ -340,7 +309,7 @@ def test_within_one_load_the_order_of_documents_does_not_matter(
         other = Warehouse(engine, prefix=f"p{number}_", clock=lambda: NOON)
         other.create()
         other.load(order)
-        seen.append(everything(other, engine))
+        seen.append(everything(other))
     assert all(each == seen[0] for each in seen)
     assert seen[0]["invoices"][0]["remarks"] == "b"
 
@@ -357,37 +326,33 @@ def test_loading_the_same_again_changes_nothing(warehouse: Warehouse, engine: sa
         document("e", None),
     ]
     warehouse.load(documents)
-    before = everything(warehouse, engine)
+    before = everything(warehouse)
     assert warehouse.load(documents) == LoadReport(considered=5, unchanged=5)
     assert warehouse.load(reversed(documents)) == LoadReport(considered=5, unchanged=5)
-    assert everything(warehouse, engine) == before
+    assert everything(warehouse) == before
 
 
-def test_the_source_read_by_a_newer_version_updates_its_invoice(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_the_source_read_by_a_newer_version_updates_its_invoice(warehouse: Warehouse) -> None:
     warehouse.load([document("a")])
-    first = row(warehouse, engine, "invoices")
+    first = row(warehouse, "invoices")
     report = warehouse.load(
         [document("a", replace(INVOICE, total=Decimal("200.00"), lines=()), version="1.10")]
     )
-    found = row(warehouse, engine, "invoices")
+    found = row(warehouse, "invoices")
     assert (found["total"], found["lines_document_id"]) == (Decimal("200.00"), None)
     assert found["first_loaded_at"] == first["first_loaded_at"] < found["loaded_at"]
-    assert rows(warehouse, engine, "lines") == []
+    assert rows(warehouse, "lines") == []
     assert report == LoadReport(considered=1, loaded=1, invoices_updated=1)
 
 
-def test_a_newer_answer_to_the_same_document_updates_its_invoice(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_a_newer_answer_to_the_same_document_updates_its_invoice(warehouse: Warehouse) -> None:
     warehouse.load([document("a")])
     newer = document(
         "a", replace(INVOICE, total=Decimal("200.00")), answer_id="a-2", answered_at=NOON + timedelta(1)
     )
     warehouse.load([newer])
-    assert row(warehouse, engine, "invoices")["total"] == Decimal("200.00")
-    assert row(warehouse, engine, "documents")["answer_id"] == "a-2"
+    assert row(warehouse, "invoices")["total"] == Decimal("200.00")
+    assert row(warehouse, "documents")["answer_id"] == "a-2"
 
 
 @pytest.mark.parametrize(
@@ -399,40 +364,38 @@ def test_an_older_reading_never_replaces_a_newer_one(
     older: dict[str, Any], warehouse: Warehouse, engine: sa.Engine
 ) -> None:
     warehouse.load([document("a", version="1.10")])
-    before = everything(warehouse, engine)
+    before = everything(warehouse)
     report = warehouse.load([document("a", replace(INVOICE, total=Decimal("1.00")), **older)])
     assert report == LoadReport(considered=1, unchanged=1)
-    assert everything(warehouse, engine) == before
+    assert everything(warehouse) == before
 
 
 def test_asking_again_in_vain_does_not_lose_what_was_read_before(
     warehouse: Warehouse, engine: sa.Engine
 ) -> None:
     warehouse.load([document("a")])
-    before = everything(warehouse, engine)
+    before = everything(warehouse)
     later = {"answer_id": "a-2", "answered_at": NOON + timedelta(days=1)}
     warehouse.load([document("a", None, state="failed", **later)])
     warehouse.load([document("a", None, **later)])
-    assert everything(warehouse, engine) == before
+    assert everything(warehouse) == before
 
 
-def test_a_failed_document_that_is_recognised_later_gets_its_invoice(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_a_failed_document_that_is_recognised_later_gets_its_invoice(warehouse: Warehouse) -> None:
     warehouse.load([document("a", None, state="failed", code="12005")])
     warehouse.load([document("a", answer_id="a-2", answered_at=NOON + timedelta(days=1))])
-    found = row(warehouse, engine, "documents")
+    found = row(warehouse, "documents")
     assert (found["state"], found["review_status"], found["answer_code"]) == ("recognised", "clear", "10000")
-    assert row(warehouse, engine, "invoices")["invoice_key"] == KEY
-    assert rows(warehouse, engine, "findings") == []
+    assert row(warehouse, "invoices")["invoice_key"] == KEY
+    assert rows(warehouse, "findings") == []
 
 
 def test_a_document_that_turns_out_to_show_another_invoice_moves_and_leaves_no_empty_one(
-    warehouse: Warehouse, engine: sa.Engine
+    warehouse: Warehouse,
 ) -> None:
     warehouse.load([document("a")])
     report = warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
-    assert row(warehouse, engine, "invoices")["invoice_key"] == f"{CODE}:87654321"
+    assert row(warehouse, "invoices")["invoice_key"] == f"{CODE}:87654321"
     assert (report.invoices_inserted, report.invoices_removed) == (1, 1)
 
 
@@ -442,21 +405,21 @@ def test_an_invoice_whose_source_moved_away_goes_on_from_its_next_document(
     warehouse.load([document("a", replace(INVOICE, payee="a"))])
     warehouse.load([document("b", replace(INVOICE, payee="b", total=Decimal("99.00")))])
     warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
-    found = row(warehouse, engine, "invoices", KEY)
+    found = row(warehouse, "invoices", KEY)
     assert (found["payee"], found["total"], found["review_status"]) == ("b", Decimal("99.00"), "clear")
-    assert conflicts(warehouse, engine) == set()
-    assert row(warehouse, engine, "documents", "b")["review_status"] == "clear"
+    assert conflicts(warehouse) == set()
+    assert row(warehouse, "documents", "b")["review_status"] == "clear"
 
 
 def test_a_document_that_comes_back_does_not_take_the_invoice_from_its_new_source(
-    warehouse: Warehouse, engine: sa.Engine
+    warehouse: Warehouse,
 ) -> None:
     other = replace(INVOICE, number="87654321")
     warehouse.load([document("a", replace(INVOICE, payee="a"))])
     warehouse.load([document("b", replace(INVOICE, payee="b"))])
     warehouse.load([document("a", other, version="1.2")])
     warehouse.load([document("a", replace(INVOICE, payee="a"), version="1.3")])
-    assert row(warehouse, engine, "invoices")["payee"] == "b"
+    assert row(warehouse, "invoices")["payee"] == "b"
 
 
 # --- review
@@ -466,11 +429,11 @@ def test_a_document_that_comes_back_does_not_take_the_invoice_from_its_new_sourc
 def test_what_a_person_reviewed_no_load_changes(status: str, warehouse: Warehouse, engine: sa.Engine) -> None:
     warehouse.load([document("a")])
     review(warehouse, engine, status, total=Decimal("555.55"))
-    before = row(warehouse, engine, "invoices")
+    before = row(warehouse, "invoices")
     warehouse.load([document("a", replace(INVOICE, total=Decimal("1.00")), version="1.2")])
     warehouse.load([document("b", replace(INVOICE, payee="filler", total=None))])
     warehouse.load([document("c", replace(INVOICE, total=Decimal("2.00")))])
-    assert row(warehouse, engine, "invoices") == before
+    assert row(warehouse, "invoices") == before
 
 
 def test_a_document_that_disagrees_with_a_reviewed_invoice_is_for_review_itself(
@@ -479,9 +442,9 @@ def test_a_document_that_disagrees_with_a_reviewed_invoice_is_for_review_itself(
     warehouse.load([document("a")])
     review(warehouse, engine, "approved")
     report = warehouse.load([document("b", replace(INVOICE, total=Decimal("2.00"))), document("c")])
-    assert conflicts(warehouse, engine) == {"b"}
-    assert row(warehouse, engine, "documents", "b")["review_status"] == "review"
-    assert row(warehouse, engine, "documents", "a")["review_status"] == "clear"
+    assert conflicts(warehouse) == {"b"}
+    assert row(warehouse, "documents", "b")["review_status"] == "review"
+    assert row(warehouse, "documents", "a")["review_status"] == "clear"
     assert (report.conflicts, report.review) == (1, 1)
 
 
@@ -490,9 +453,9 @@ def test_a_reviewed_invoice_stays_when_its_only_document_moves(
 ) -> None:
     warehouse.load([document("a")])
     review(warehouse, engine, "approved")
-    before = row(warehouse, engine, "invoices")
+    before = row(warehouse, "invoices")
     report = warehouse.load([document("a", replace(INVOICE, number="87654321"), version="1.2")])
-    assert row(warehouse, engine, "invoices", KEY) == before
+    assert row(warehouse, "invoices", KEY) == before
     assert report.invoices_removed == 0
 
 
@@ -500,7 +463,7 @@ def test_a_rejected_invoice_is_no_measure_of_other_documents(warehouse: Warehous
     warehouse.load([document("a")])
     review(warehouse, engine, "rejected")
     warehouse.load([document("b", replace(INVOICE, total=Decimal("2.00")))])
-    assert conflicts(warehouse, engine) == set()
+    assert conflicts(warehouse) == set()
 
 
 def test_a_reviewed_document_keeps_its_reading_and_is_not_missing(
@@ -510,16 +473,16 @@ def test_a_reviewed_document_keeps_its_reading_and_is_not_missing(
     with engine.begin() as db:
         values = {"reviewed_at": NOON, "reviewed_by": "li.lei", "review_status": "rejected"}
         db.execute(warehouse.tables.documents.update().values(values))
-    before = everything(warehouse, engine)
+    before = everything(warehouse)
     assert warehouse.load([document("a", version="1.2")]) == LoadReport(considered=1, unchanged=1)
-    assert everything(warehouse, engine) == before
+    assert everything(warehouse) == before
     assert warehouse.missing({identity("a"): "a-1"}, "1.2") == []
 
 
 # --- what is loaded
 
 
-def test_every_value_comes_back_exactly_as_it_was_read(warehouse: Warehouse, engine: sa.Engine) -> None:
+def test_every_value_comes_back_exactly_as_it_was_read(warehouse: Warehouse) -> None:
     awkward = replace(
         INVOICE,
         total=Decimal("9999999999999.99"),
@@ -528,7 +491,7 @@ def test_every_value_comes_back_exactly_as_it_was_read(warehouse: Warehouse, eng
         tax_rate=Decimal("0.015"),
     )
     warehouse.load([document("a", awkward, DOUBT)])
-    found = row(warehouse, engine, "documents")
+    found = row(warehouse, "documents")
     for name in ("code", "number", "issue_date", "total", "amount", "tax", "tax_rate", "buyer_name", "stamp"):
         assert found[name] == getattr(awkward, name), name
     assert all(isinstance(found[name], Decimal) for name in ("total", "tax", "tax_rate"))
@@ -537,9 +500,9 @@ def test_every_value_comes_back_exactly_as_it_was_read(warehouse: Warehouse, eng
     assert found["evidence"]["total"]["text"] == "￥113.11"
     assert found["uris"] == ["s3://scans/a.jpg"]
     assert found["answered_at"] == NOON
-    line = row(warehouse, engine, "lines")
+    line = row(warehouse, "lines")
     assert (line["quantity"], line["unit_price"]) == (Decimal("3.5"), Decimal("72091.735849056604"))
-    kept = row(warehouse, engine, "findings")
+    kept = row(warehouse, "findings")
     assert {name: kept[name] for name in ("code", "severity", "fields", "found", "expected", "proposal")} == {
         "code": "SUM_MISMATCH",
         "severity": "error",
@@ -566,19 +529,15 @@ def test_amounts_compare_and_sum_as_numbers_in_sql(warehouse: Warehouse, engine:
 
 
 @pytest.mark.parametrize("value", ["10000000000000.00", "1E+30", "12.345", "NaN"])
-def test_money_that_no_column_can_hold_is_left_empty_and_named(
-    value: str, warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_money_that_no_column_can_hold_is_left_empty_and_named(value: str, warehouse: Warehouse) -> None:
     warehouse.load([document("a", replace(INVOICE, total=Decimal(value)))])
-    assert row(warehouse, engine, "invoices")["total"] is None
-    assert row(warehouse, engine, "invoices")["review_status"] == "review"
-    found = row(warehouse, engine, "findings")
+    assert row(warehouse, "invoices")["total"] is None
+    assert row(warehouse, "invoices")["review_status"] == "review"
+    found = row(warehouse, "findings")
     assert (found["code"], found["fields"], found["found"]) == ("VALUE_NOT_STORABLE", "total", value)
 
 
-def test_a_text_that_no_invoice_prints_is_left_empty_and_named(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_a_text_that_no_invoice_prints_is_left_empty_and_named(warehouse: Warehouse) -> None:
     """MySQL's TEXT holds 65 535 bytes, and one answer must not keep a chunk of others from being loaded."""
     longest, longer = "票" * 10_000, "x" * 10_001
     evidence = {"remarks": FieldEvidence(longer, "k", None, None)}
@@ -586,33 +545,31 @@ def test_a_text_that_no_invoice_prints_is_left_empty_and_named(
     warehouse.load(
         [document("a", replace(INVOICE, remarks=longer, payee=longest, evidence=evidence, lines=(line,)))]
     )
-    found = row(warehouse, engine, "documents")
+    found = row(warehouse, "documents")
     assert (found["remarks"], found["payee"]) == (None, longest)
     assert found["evidence"]["remarks"]["text"] == longer
-    assert (row(warehouse, engine, "lines")["name"], row(warehouse, engine, "lines")["unit"]) == (
+    assert (row(warehouse, "lines")["name"], row(warehouse, "lines")["unit"]) == (
         None,
         longest,
     )
-    findings = rows(warehouse, engine, "findings")
+    findings = rows(warehouse, "findings")
     assert {(each["code"], each["fields"], each["found"]) for each in findings} == {
         ("VALUE_NOT_STORABLE", name, longer[:500]) for name in ("remarks", "lines.1.name")
     }
 
 
 def test_a_unit_price_with_more_decimals_than_its_column_is_rounded_and_named_and_blocks_nothing(
-    warehouse: Warehouse, engine: sa.Engine
+    warehouse: Warehouse,
 ) -> None:
     line = Line(1, unit_price=Decimal("0.12345678901234"), quantity=Decimal("1E+11"))
     warehouse.load([document("a", replace(INVOICE, lines=(line,)))])
-    found = row(warehouse, engine, "lines")
+    found = row(warehouse, "lines")
     assert (found["unit_price"], found["quantity"]) == (Decimal("0.123456789012"), None)
-    codes = {(each["code"], each["fields"]) for each in rows(warehouse, engine, "findings")}
+    codes = {(each["code"], each["fields"]) for each in rows(warehouse, "findings")}
     assert codes == {("VALUE_ROUNDED", "lines.1.unit_price"), ("VALUE_NOT_STORABLE", "lines.1.quantity")}
 
 
-def test_characters_that_a_database_refuses_are_replaced_not_fatal(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_characters_that_a_database_refuses_are_replaced_not_fatal(warehouse: Warehouse) -> None:
     bad = replace(
         INVOICE,
         remarks="a\x00b\ud800c",
@@ -622,23 +579,21 @@ def test_characters_that_a_database_refuses_are_replaced_not_fatal(
     strange = replace(DOUBT, message="\ud800", found="\x00", expected="\udfff")
     warehouse.load([document("a", bad, strange, message="\x00", uris=("file:///\udce4.jpg",))])
     warehouse.load([], also_named={identity("a"): ["file:///\udce5\x00.jpg"]})
-    assert row(warehouse, engine, "findings")["found"] == "\ufffd"
-    found = row(warehouse, engine, "documents")
+    assert row(warehouse, "findings")["found"] == "\ufffd"
+    found = row(warehouse, "documents")
     assert found["remarks"] == "a\ufffdb\ufffdc"
     assert found["details"] == {"x\ufffd": ["\ufffd", "inf", {"y": "\ufffd"}]}
 
 
-def test_a_failed_recognition_is_a_document_with_its_code_and_no_invoice(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_a_failed_recognition_is_a_document_with_its_code_and_no_invoice(warehouse: Warehouse) -> None:
     report = warehouse.load([document("a", None, state="failed", code="12002", message="图片无法识别")])
-    found = row(warehouse, engine, "documents")
+    found = row(warehouse, "documents")
     assert (found["state"], found["answer_code"], found["answer_message"]) == (
         "failed",
         "12002",
         "图片无法识别",
     )
-    assert (found["review_status"], found["invoice_key"], rows(warehouse, engine, "invoices")) == (
+    assert (found["review_status"], found["invoice_key"], rows(warehouse, "invoices")) == (
         "review",
         None,
         [],
@@ -647,32 +602,28 @@ def test_a_failed_recognition_is_a_document_with_its_code_and_no_invoice(
 
 
 def test_an_answer_that_cannot_be_parsed_is_a_document_with_a_finding_and_no_invoice(
-    warehouse: Warehouse, engine: sa.Engine
+    warehouse: Warehouse,
 ) -> None:
     report = warehouse.load([document("a", None)])
-    assert row(warehouse, engine, "documents")["state"] == "unparsed"
-    assert row(warehouse, engine, "findings")["code"] == "PARSE_FAILED"
-    assert rows(warehouse, engine, "invoices") == []
+    assert row(warehouse, "documents")["state"] == "unparsed"
+    assert row(warehouse, "findings")["code"] == "PARSE_FAILED"
+    assert rows(warehouse, "invoices") == []
     assert report == LoadReport(considered=1, loaded=1, review=1, unparsed=1)
 
 
-def test_the_names_of_a_document_add_up_and_are_no_new_reading(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_the_names_of_a_document_add_up_and_are_no_new_reading(warehouse: Warehouse) -> None:
     warehouse.load([document("a", uris=("s3://b/2.jpg", "s3://b/1.jpg"))])
-    before = row(warehouse, engine, "documents")
+    before = row(warehouse, "documents")
     warehouse.load([document("a", uris=("s3://b/3.jpg", "s3://b/1.jpg"))])
     warehouse.load([], also_named={identity("a"): ["s3://b/0.jpg"], identity("unknown"): ["s3://b/9.jpg"]})
-    after = row(warehouse, engine, "documents")
+    after = row(warehouse, "documents")
     assert after["uris"] == ["s3://b/0.jpg", "s3://b/1.jpg", "s3://b/2.jpg", "s3://b/3.jpg"]
     assert {name for name in after if after[name] != before[name]} == {"uris"}
 
 
-def test_a_document_given_twice_in_one_load_counts_once_with_all_its_names(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_a_document_given_twice_in_one_load_counts_once_with_all_its_names(warehouse: Warehouse) -> None:
     report = warehouse.load([document("a", uris=("y",), version="1.2"), document("a", None, uris=("x",))])
-    found = row(warehouse, engine, "documents")
+    found = row(warehouse, "documents")
     assert (found["uris"], found["state"], report.loaded, report.considered) == (
         ["x", "y"],
         "recognised",
@@ -697,9 +648,7 @@ def test_missing_are_those_without_a_row_of_this_answer_read_by_this_version_or_
 # --- chunks, races, tables
 
 
-def test_one_chunk_is_one_transaction_and_earlier_chunks_stay(
-    warehouse: Warehouse, engine: sa.Engine
-) -> None:
+def test_one_chunk_is_one_transaction_and_earlier_chunks_stay(warehouse: Warehouse) -> None:
     def stream() -> Iterator[Document]:
         for at in range(501):
             yield document(f"{at:x}", replace(INVOICE, number=f"{at:08}"))
@@ -707,7 +656,7 @@ def test_one_chunk_is_one_transaction_and_earlier_chunks_stay(
 
     with pytest.raises(OSError, match="gone"):
         warehouse.load(stream())
-    assert len(rows(warehouse, engine, "documents")) == len(rows(warehouse, engine, "invoices")) == 500
+    assert len(rows(warehouse, "documents")) == len(rows(warehouse, "invoices")) == 500
 
 
 def test_a_chunk_that_fails_leaves_nothing_of_itself(warehouse: Warehouse, engine: sa.Engine) -> None:
@@ -715,7 +664,7 @@ def test_a_chunk_that_fails_leaves_nothing_of_itself(warehouse: Warehouse, engin
         db.execute(sa.text("DROP TABLE jdocr_findings"))
     with pytest.raises(WarehouseError, match="jdocr_findings"):
         warehouse.load([document("a", INVOICE, DOUBT)])
-    assert rows(warehouse, engine, "documents") == rows(warehouse, engine, "invoices") == []
+    assert rows(warehouse, "documents") == rows(warehouse, "invoices") == []
 
 
 def test_loaders_at_the_same_time_neither_duplicate_nor_corrupt(
@@ -737,13 +686,11 @@ def test_loaders_at_the_same_time_neither_duplicate_nor_corrupt(
     with ThreadPoolExecutor(loaders) as pool:
         reports = list(pool.map(load, range(loaders)))
     total = sum(reports, LoadReport())
-    assert total.invoices_inserted == len(rows(warehouse, engine, "invoices")) == invoices
-    assert len(rows(warehouse, engine, "documents")) == invoices * (loaders + 1) == total.loaded
-    names = [
-        each["uris"] for each in rows(warehouse, engine, "documents") if each["sha256"].lstrip("0")[0] == "5"
-    ]
+    assert total.invoices_inserted == len(rows(warehouse, "invoices")) == invoices
+    assert len(rows(warehouse, "documents")) == invoices * (loaders + 1) == total.loaded
+    names = [each["uris"] for each in rows(warehouse, "documents") if each["sha256"].lstrip("0")[0] == "5"]
     assert sorted(map(len, names)) == [loaders] * invoices
-    assert all(each["payee"] is not None for each in rows(warehouse, engine, "invoices"))
+    assert all(each["payee"] is not None for each in rows(warehouse, "invoices"))
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
@@ -760,8 +707,8 @@ def test_loaders_take_turns_under_stricter_isolation_too(isolation: str, postgre
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(load, range(2)))
-    assert len(rows(warehouse, engine, "invoices")) == 20
-    assert len(rows(warehouse, engine, "documents")) == 40
+    assert len(rows(warehouse, "invoices")) == 20
+    assert len(rows(warehouse, "documents")) == 40
     engine.dispose()
 
 
@@ -779,7 +726,7 @@ def test_a_load_that_loses_a_race_is_repeated_from_its_start(postgres: sa.Engine
     report = warehouse.load([document("a", INVOICE, DOUBT)])
     assert next(races, None) is None
     assert report == LoadReport(considered=1, loaded=1, invoices_inserted=1, review=1)
-    assert len(rows(warehouse, postgres, "invoices")) == len(rows(warehouse, postgres, "findings")) == 1
+    assert len(rows(warehouse, "invoices")) == len(rows(warehouse, "findings")) == 1
 
 
 def test_a_load_that_loses_every_race_says_so(postgres: sa.Engine) -> None:
@@ -809,7 +756,7 @@ def test_a_review_that_comes_while_a_load_runs_is_not_overwritten(postgres_url: 
             review(warehouse, reviewer, "corrected", total=Decimal("555.55"))
 
     warehouse.load([document("a", replace(INVOICE, total=Decimal("1.00")), version="1.2")])
-    assert row(warehouse, reviewer, "invoices")["total"] == Decimal("555.55")
+    assert row(warehouse, "invoices")["total"] == Decimal("555.55")
     engine.dispose()
     reviewer.dispose()
 
@@ -840,7 +787,7 @@ def test_the_printed_statements_make_the_same_warehouse(engine: sa.Engine) -> No
             db.exec_driver_sql(statement)
     warehouse.create()
     warehouse.load([document("a")])
-    assert len(rows(warehouse, engine, "invoices")) == 1
+    assert len(rows(warehouse, "invoices")) == 1
     quoted = engine.dialect.identifier_preparer.quote_identifier("Fin_documents")
     assert any(each.startswith(f"CREATE TABLE {quoted}") for each in printed)
 
@@ -850,7 +797,7 @@ def test_two_warehouses_of_one_database_know_nothing_of_each_other(engine: sa.En
     for each in (one, other):
         each.create()
     one.load([document("a")])
-    assert rows(other, engine, "documents") == []
+    assert rows(other, "documents") == []
     assert other.missing({identity("a"): "a-1"}, "1.1") == [identity("a")]
 
 
@@ -922,14 +869,14 @@ def test_another_database_is_refused_before_anything_is_written() -> None:
 # --- what documents say of each other
 
 
-def said(warehouse: Warehouse, engine: sa.Engine) -> dict[str, list[str]]:
+def said(warehouse: Warehouse) -> dict[str, list[str]]:
     """The codes of the findings, by the name and endpoint of their document."""
     ids = {
         each["document_id"]: f"{each['sha256'].lstrip('0')} {each['endpoint']}"
-        for each in rows(warehouse, engine, "documents")
+        for each in rows(warehouse, "documents")
     }
     found: dict[str, list[str]] = {name: [] for name in ids.values()}
-    for each in rows(warehouse, engine, "findings"):
+    for each in rows(warehouse, "findings"):
         found[ids[each["document_id"]]].append(each["code"])
     return found
 
@@ -946,12 +893,12 @@ def test_the_second_file_of_an_invoice_is_named_as_a_duplicate_and_says_nothing_
 ) -> None:
     for chunk in [["a", "b"]] if at_once else [["a"], ["b"]]:
         warehouse.load([document(name) for name in chunk])
-    assert said(warehouse, engine) == {"a intsig_invoice": [], "b intsig_invoice": ["DUPLICATE_DOCUMENT"]}
-    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
-    assert row(warehouse, engine, "documents", "b")["review_status"] == "clear"
-    before = everything(warehouse, engine)
+    assert said(warehouse) == {"a intsig_invoice": [], "b intsig_invoice": ["DUPLICATE_DOCUMENT"]}
+    assert row(warehouse, "invoices")["review_status"] == "clear"
+    assert row(warehouse, "documents", "b")["review_status"] == "clear"
+    before = everything(warehouse)
     warehouse.load([document("a"), document("b")])
-    assert everything(warehouse, engine) == before
+    assert everything(warehouse) == before
 
 
 def test_a_chunk_costs_as_many_statements_for_forty_documents_as_for_two(
@@ -979,7 +926,7 @@ def test_a_chunk_costs_as_many_statements_for_forty_documents_as_for_two(
 
 def test_two_readings_of_one_file_are_no_duplicates(warehouse: Warehouse, engine: sa.Engine) -> None:
     warehouse.load([document("a"), flat("a")])
-    assert said(warehouse, engine) == {"a intsig_invoice": [], "a ocr_invoice": []}
+    assert said(warehouse) == {"a intsig_invoice": [], "a ocr_invoice": []}
 
 
 @pytest.mark.parametrize("wrong", [{"number": "12345679"}, {"number": None, "total": Decimal("113.17")}])
@@ -990,13 +937,13 @@ def test_two_endpoints_that_read_two_invoices_from_one_picture_put_both_to_revie
     one, other = document("a"), flat("a", replace(INVOICE, **wrong))
     for chunk in [[one, other]] if at_once else [[one], [other]]:
         warehouse.load(chunk)
-    found = said(warehouse, engine)
+    found = said(warehouse)
     assert all("ENDPOINTS_DISAGREE" in codes for codes in found.values())
-    assert {each["review_status"] for each in rows(warehouse, engine, "documents")} == {"review"}
-    assert {each["review_status"] for each in rows(warehouse, engine, "invoices")} == {"review"}
-    before = everything(warehouse, engine)
+    assert {each["review_status"] for each in rows(warehouse, "documents")} == {"review"}
+    assert {each["review_status"] for each in rows(warehouse, "invoices")} == {"review"}
+    before = everything(warehouse)
     warehouse.load([one, other])
-    assert everything(warehouse, engine) == before
+    assert everything(warehouse) == before
 
 
 def test_endpoints_that_agree_after_a_better_reading_are_clear_again(
@@ -1006,8 +953,8 @@ def test_endpoints_that_agree_after_a_better_reading_are_clear_again(
     warehouse.load([document("a"), wrong])
     better = replace(wrong, invoice=INVOICE, version="1.2")
     warehouse.load([better])
-    assert said(warehouse, engine) == {"a intsig_invoice": [], "a ocr_invoice": []}
-    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+    assert said(warehouse) == {"a intsig_invoice": [], "a ocr_invoice": []}
+    assert row(warehouse, "invoices")["review_status"] == "clear"
 
 
 RED = replace(
@@ -1028,18 +975,18 @@ def test_an_invoice_that_a_red_one_takes_back_goes_to_review(
     blue, red = document("a"), document("r", RED)
     for chunk in {"together": [[blue, red]], "red last": [[blue], [red]]}.get(order, [[red], [blue]]):
         warehouse.load(chunk)
-    assert said(warehouse, engine) == {"a intsig_invoice": ["TAKEN_BACK"], "r intsig_invoice": []}
-    assert row(warehouse, engine, "invoices", KEY)["review_status"] == "review"
-    assert row(warehouse, engine, "invoices", f"{CODE}:87654321")["review_status"] == "clear"
-    assert row(warehouse, engine, "documents", "a")["review_status"] == "review"
+    assert said(warehouse) == {"a intsig_invoice": ["TAKEN_BACK"], "r intsig_invoice": []}
+    assert row(warehouse, "invoices", KEY)["review_status"] == "review"
+    assert row(warehouse, "invoices", f"{CODE}:87654321")["review_status"] == "clear"
+    assert row(warehouse, "documents", "a")["review_status"] == "review"
 
 
 def test_an_answer_that_was_given_for_another_picture_says_so(
     warehouse: Warehouse, engine: sa.Engine
 ) -> None:
     warehouse.load([document("a"), document("b", answer_id="a-1", read_from=identity("a").sha256)])
-    assert said(warehouse, engine)["b intsig_invoice"] == ["DUPLICATE_DOCUMENT", "READ_FROM_ANOTHER"]
-    assert row(warehouse, engine, "invoices")["review_status"] == "clear"
+    assert said(warehouse)["b intsig_invoice"] == ["DUPLICATE_DOCUMENT", "READ_FROM_ANOTHER"]
+    assert row(warehouse, "invoices")["review_status"] == "clear"
 
 
 # --- an older warehouse
@@ -1096,8 +1043,8 @@ def test_a_warehouse_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(e
         warehouse.load([document("a")])
     warehouse.create()
     assert as_it_was() == before
-    assert {each["takes_back"] for each in rows(warehouse, engine, "invoices")} == {None}
-    assert rows(warehouse, engine, "reviews") == []
+    assert {each["takes_back"] for each in rows(warehouse, "invoices")} == {None}
+    assert rows(warehouse, "reviews") == []
     warehouse.create()
 
 
@@ -1107,11 +1054,9 @@ def test_rows_of_version_1_are_read_again_and_hear_of_others(engine: sa.Engine) 
     assert warehouse.missing({identity("a"): "a-1"}, "2.2") == [identity("a")]
     warehouse.load([document("b"), document("r", RED)])
     warehouse.load([document("a", version="2.2")])
-    assert said(warehouse, engine)["a intsig_invoice"] == ["TAKEN_BACK"]
-    assert row(warehouse, engine, "invoices", f"{CODE}:87654321")["takes_back"] == KEY
-    assert row(warehouse, engine, "invoices", f"{CODE}:11111111")["review_status"] == "review", (
-        "as a person left it"
-    )
+    assert said(warehouse)["a intsig_invoice"] == ["TAKEN_BACK"]
+    assert row(warehouse, "invoices", f"{CODE}:87654321")["takes_back"] == KEY
+    assert row(warehouse, "invoices", f"{CODE}:11111111")["review_status"] == "review", "as a person left it"
 
 
 @pytest.mark.parametrize("done", range(1, 5))

@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 import random
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -40,10 +39,11 @@ from airflow_provider_jdocr.core.prices import price_of
 from airflow_provider_jdocr.core.reconciling import meaning
 from airflow_provider_jdocr.core.sources import Missing, Source
 from airflow_provider_jdocr.core.warehouse import Warehouse
-from tests.demo.services import free_port, server
+from tests.demo.services import ocr_service
 from tests.injection.mistakes import LOOK_ALIKES
 from tests.specimens.draw import draw
 
+KEY, SECRET = "a-key-of-this-run", "a-secret-of-this-run"
 FIRST, SECOND = "ocr_invoice", "intsig_invoice"
 FIELDS = (
     *("code", "number", "issue_date", "check_code", "amount", "tax", "total"),
@@ -145,8 +145,8 @@ def recognised(folder: Folder, ledger: Ledger, url: str, second: bool, run: str)
 
 def _account(url: str, endpoint: str) -> Account:
     return account_from_parts(
-        login="a-key-of-this-run",
-        password="a-secret-of-this-run",
+        login=KEY,
+        password=SECRET,
         host=url,
         port=None,
         schema=None,
@@ -272,16 +272,10 @@ def _fault(picture: Picture) -> dict[str, Any]:
     return {"fault": "misread", "endpoint": FIRST, "sha256": picture.sha256, "set": dict(picture.told or {})}
 
 
-@contextmanager
-def _service(place: Path, engine: str, keep: int) -> Iterator[str]:
+def _service(place: Path, engine: str, keep: int) -> AbstractContextManager[str]:
     """The local service as a process of its own; gives its address."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    secrets = {"JDOCR_SERVER_KEY": "a-key-of-this-run", "JDOCR_SERVER_SECRET": "a-secret-of-this-run"}
-    options = ["--port", str(port), "--keep", str(keep), "--control", "--qps", "0", "--daily-limit", "-1"]
-    command = [sys.executable, "-m", "airflow_provider_jdocr.server", "--engine", engine, *options]
-    with server(command, f"{url}/-/health", place / "service.log", {**os.environ, **secrets}):
-        yield url
+    options = ("--engine", engine, "--keep", str(keep), "--qps", "0", "--daily-limit", "-1")
+    return ocr_service(place / "service.log", KEY, SECRET, *options)
 
 
 def _behave(url: str, faults: list[dict[str, Any]]) -> None:
