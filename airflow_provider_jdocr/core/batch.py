@@ -749,7 +749,7 @@ class _Batch:
             _patiently(desk, partial(desk.ledger.release, claim))
             return self._not_sent(source, attempt)
         try:
-            answer = desk.client.send(image.content)
+            answer = desk.client.send(image.content, image.sha256)
         except BaseException:
             lost = WireFailure("connection_broken", reached=True, detail="the sending thread broke off")
             _patiently(desk, partial(desk.ledger.settle, attempt, desk.account, read_failure(lost), None))

@@ -31,6 +31,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
@@ -81,15 +82,22 @@ class WireFailure:
 
 
 class Jdcloud2Auth(AuthBase):
-    """Signs each request with a fresh date and nonce, JDCLOUD2-HMAC-SHA256."""
+    """Signs each request with a fresh date and nonce, JDCLOUD2-HMAC-SHA256.
 
-    def __init__(self, credentials: signing.Credentials, clock: Clock, nonce: Nonce) -> None:
+    ``hashed``: the hash of the body, where somebody took it before.
+    """
+
+    def __init__(
+        self, credentials: signing.Credentials, clock: Clock, nonce: Nonce, hashed: str | None = None
+    ) -> None:
         self._credentials = credentials
         self._clock = clock
         self._nonce = nonce
+        self._hashed = hashed
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         url = urlsplit(str(request.url))
+        body = request.body if isinstance(request.body, bytes) else b""
         headers = signing.jdcloud2_headers(
             self._credentials,
             method=str(request.method),
@@ -97,7 +105,7 @@ class Jdcloud2Auth(AuthBase):
             path=url.path,
             query=url.query,
             content_type=request.headers["Content-Type"],
-            body=request.body if isinstance(request.body, bytes) else b"",
+            hashed=self._hashed or signing.payload_hash(body),
             date=signing.signed_at(self._clock()),
             nonce=self._nonce(),
         )
@@ -130,7 +138,7 @@ class Client:
         max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         self._account = account
-        self._auth = _auth(account, clock, nonce)
+        self._sign = _signer(account, clock, nonce)
         self._max_reply_bytes = max_reply_bytes
         self._own = threading.local()
         self._sessions: list[requests.Session] = []
@@ -143,14 +151,16 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, picture: bytes) -> Reply | WireFailure:
-        """POST one picture in the account's encoding; a failure of the wire is a value, not an exception."""
+    def send(self, picture: bytes, sha256: str | None = None) -> Reply | WireFailure:
+        """POST one picture in the account's encoding; a failure of the wire is a value, not an exception.
+        `sha256`: the picture's, where somebody took it before.
+        """
         session = self._session()
         _attempt.begin(self._account.read_timeout_seconds)
         started = time.monotonic()
         answer: Reply | WireFailure
         try:
-            with self._post(session, picture) as response:
+            with self._post(session, picture, sha256) as response:
                 answer = self._answer(response)
         except _WIRE_ERRORS as error:
             answer = _failure(error, reached=_attempt.reached)
@@ -174,14 +184,15 @@ class Client:
                 self._sessions.append(session)
             return session
 
-    def _post(self, session: requests.Session, picture: bytes) -> requests.Response:
+    def _post(self, session: requests.Session, picture: bytes, sha256: str | None) -> requests.Response:
         account = self._account
+        body = encode_body(picture, account)
         host = urlsplit(account.base_url).hostname or ""
         return session.post(
             account.url,
-            data=encode_body(picture, account),
+            data=body,
             headers={"Content-Type": account.endpoint.content_type, "Accept-Encoding": "identity"},
-            auth=self._auth,
+            auth=self._sign(sha256 if body is picture else None),
             timeout=(account.connect_timeout_seconds, account.read_timeout_seconds),
             allow_redirects=False,
             stream=True,
@@ -211,9 +222,11 @@ def encode_body(picture: bytes, account: Account) -> bytes:
     return b"data:image/%b;base64,%b" % ((format_of(picture) or "jpeg").encode(), text)
 
 
-def _auth(account: Account, clock: Clock, nonce: Nonce) -> AuthBase:
+def _signer(account: Account, clock: Clock, nonce: Nonce) -> Callable[[str | None], AuthBase]:
+    """What signs a call, given the hash of its body where that is known."""
     if account.auth == "appkey":
-        return AppkeyAuth(account.access_key, account.secret_key, clock)
+        by_appkey = AppkeyAuth(account.access_key, account.secret_key, clock)
+        return lambda _: by_appkey
     credentials = signing.Credentials(
         account.access_key,
         account.secret_key,
@@ -221,7 +234,7 @@ def _auth(account: Account, clock: Clock, nonce: Nonce) -> AuthBase:
         account.signing_service,
         account.security_token,
     )
-    return Jdcloud2Auth(credentials, clock, nonce)
+    return partial(Jdcloud2Auth, credentials, clock, nonce)
 
 
 def _hiding(account: Account, sent: Mapping[str, str]) -> Callable[[bytes], bytes]:

@@ -163,10 +163,15 @@ def _decoded_size(content: bytes, form: str, endpoint: Endpoint) -> tuple[int, i
     picture = _attempt(content, form, lambda: _IMAGE_FILES[form](BytesIO(content)))
     width, height = picture.size
     _check_size(width, height, endpoint)
-    _check_scans(content, form)
+    scans, whole = _walk_jpeg(content) if form == "jpeg" else (1, _has_its_end(content, form))
+    if scans > MAX_SCANS:
+        raise _RejectedError(
+            "DECOMPRESSION_BOMB",
+            f"The JPEG is drawn in {scans} scans, more than {MAX_SCANS}. {_SCAN_AGAIN}",
+        )
     with _turn_for(width * height), picture:
         _attempt(content, form, lambda: _decode(picture, content, form))
-    if not _has_its_end(content, form):
+    if not whole:
         raise _truncated(form)
     return width, height
 
@@ -187,17 +192,6 @@ def _check_size(width: int, height: int, endpoint: Endpoint) -> None:
             "TOO_SMALL",
             f"The picture has {width} x {height} pixels; below {endpoint.min_side_pixels} on the shorter "
             "side no invoice can be read. Scan it at 300 dpi.",
-        )
-
-
-def _check_scans(content: bytes, form: str) -> None:
-    if form != "jpeg":
-        return
-    scans, _ = _walk_jpeg(content)
-    if scans > MAX_SCANS:
-        raise _RejectedError(
-            "DECOMPRESSION_BOMB",
-            f"The JPEG is drawn in {scans} scans, more than {MAX_SCANS}. {_SCAN_AGAIN}",
         )
 
 

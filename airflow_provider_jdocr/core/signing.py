@@ -130,16 +130,15 @@ def jdcloud2_headers(
     path: str,
     query: str,
     content_type: str,
-    body: bytes,
+    hashed: str,
     date: str,
     nonce: str,
 ) -> dict[str, str]:
     """Every header that a signed call must carry, ``Authorization`` among them.
 
-    The hash of the body is sent and signed: gateways that read the header and gateways that hash the body
-    themselves then agree.
+    ``hashed``, the `payload_hash` of the body, is sent and signed: gateways that read the header and gateways
+    that hash the body themselves then agree.
     """
-    hashed = payload_hash(body)
     headers = {
         "Content-Type": content_type,
         "Host": host,

@@ -79,9 +79,10 @@ class Service:
         self.lock = threading.Lock()
         self.before: Callable[[], object] = lambda: None
 
-    def send(self, content: bytes) -> Reply | WireFailure:
+    def send(self, content: bytes, sha256: str) -> Reply | WireFailure:
+        assert hashlib.sha256(content).hexdigest() == sha256
         with self.lock:
-            self.calls.append(hashlib.sha256(content).hexdigest())
+            self.calls.append(sha256)
             self.together += 1
             self.most_together = max(self.most_together, self.together)
             answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]

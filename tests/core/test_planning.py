@@ -181,7 +181,7 @@ def test_reading_judges_every_image_and_reads_none_that_the_ledger_knows(ledger:
 
 def test_the_run_does_what_the_plan_said(ledger: Ledger) -> None:
     class Answering:
-        def send(self, content: bytes) -> Any:
+        def send(self, content: bytes, _sha256: str) -> Any:
             return GOOD if content != picture(1) else FAILED
 
     contents = {f"s3://bucket/{number}.png": picture(number % 7) for number in range(20)}

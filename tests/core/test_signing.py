@@ -118,7 +118,7 @@ def test_the_headers_of_a_call_sign_the_body_and_the_token() -> None:
         path=given["path"],
         query="",
         content_type=given["headers"]["content-type"],
-        body=bytes.fromhex(given["body_hex"]),
+        hashed=signing.payload_hash(bytes.fromhex(given["body_hex"])),
         date=given["timestamp"],
         nonce=given["headers"]["x-jdcloud-nonce"],
     )

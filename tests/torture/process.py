@@ -266,11 +266,11 @@ class WatchedClient:
     def __init__(self, client: Client, ledger: WatchedLedger, journal: Journal, steps: Steps) -> None:
         self._client, self._ledger, self._journal, self._steps = client, ledger, journal, steps
 
-    def send(self, picture: bytes) -> Reply | WireFailure:
+    def send(self, picture: bytes, sha256: str | None = None) -> Reply | WireFailure:
         attempt = self._ledger.attempt
         self._journal("send", attempt=attempt)
         self._steps("send")
-        answer = self._client.send(picture)
+        answer = self._client.send(picture, sha256)
         if isinstance(answer, Reply):
             body = hashlib.sha256(answer.body).hexdigest()
             self._journal("reply", attempt=attempt, status=answer.status, body=body)
