@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -107,9 +108,11 @@ class _Hook(S3Hook):
 
 
 def moment_of(value: Any) -> datetime:
-    with suppress(TypeError, ValueError):
-        if (moment := datetime.fromisoformat(value)).tzinfo:
-            return moment
+    """A time of a listing or, as HTTP writes them, of an object; else botocore's own guess."""
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(AttributeError, TypeError, ValueError):
+            if (moment := read(value)).tzinfo:
+                return moment
     return cast(datetime, parse_timestamp(value))
 
 

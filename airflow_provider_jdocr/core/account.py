@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import time
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 from urllib.parse import SplitResult, urlsplit
@@ -96,7 +97,13 @@ class Account:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that stand for the access key in the ledger and in logs."""
-        return hashlib.sha256(f"jdocr-account:{self.access_key}".encode()).hexdigest()[:16]
+        return _fingerprint(self.access_key)
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(access_key: str) -> str:
+    """Asked for with every statement on the account."""
+    return hashlib.sha256(f"jdocr-account:{access_key}".encode()).hexdigest()[:16]
 
 
 def account_from_parts(

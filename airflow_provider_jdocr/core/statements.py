@@ -39,7 +39,9 @@ class Statements:
     """How many calls are on their way at `now`, but `of_attempt`."""
     new_attempt: sa.Insert
     sent: sa.Select[Any]
-    """`of_recognition` and its `of_attempt`, locked; the attempt's state is `attempt_state`."""
+    """What settling asks of `of_recognition` and its `of_attempt`, locked; the attempt's state is
+    `attempt_state`.
+    """
     end_attempt: sa.Update
     """`said_charged`: none where the reply says nothing of it."""
     set_recognition: sa.Update
@@ -119,8 +121,10 @@ def _in_flight() -> sa.Select[Any]:
 
 
 def _sent() -> sa.Select[Any]:
-    seen = (_attempt.state.label("attempt_state"), _attempt.started_at, _attempt.ended_at)
-    both = sa.select(schema.recognition, *seen).join_from(schema.recognition, schema.attempt)
+    names = ("id", "state", "settled", "answer_id", "lease_token", "lease_until", "doubts")
+    of_attempt = (_attempt.state.label("attempt_state"), _attempt.started_at, _attempt.ended_at)
+    both = sa.select(*(_recognition[name] for name in names), *of_attempt)
+    both = both.join_from(schema.recognition, schema.attempt)
     return both.where(_this_recognition, _this_attempt).with_for_update()
 
 

@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import random
 import struct
 import time
 import tracemalloc
 import zlib
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -162,6 +164,44 @@ def test_broken_data_with_a_sound_end_is_undecodable() -> None:
     data = _PNG.index(b"IDAT") + 100
     assert _rejected(_PNG[:data] + bytes(50) + _PNG[data + 50 :]).code == "UNDECODABLE"
     assert _rejected(b"\xff\xd8\xff\xda no jpeg at all \xff\xd9").code == "UNDECODABLE"
+
+
+_BASELINES = (
+    _picture("JPEG", quality=75),
+    _picture("JPEG", quality=75, subsampling=2, restart_marker_blocks=7),
+    _picture("JPEG", mode="L", quality=75, optimize=True),
+    _picture("JPEG", mode="CMYK", quality=50),
+)
+
+
+def _damaged(content: bytes, rng: random.Random) -> bytes:
+    """Damage to the tables or the data of a JPEG whose end stays."""
+    place = rng.randrange(2, rng.choice([700, len(content) - 2]))
+    marker = bytes([0xFF, rng.choice([0x01, 0x02, *range(0xC0, 0x100)])])
+    instead = rng.choice([b"", rng.randbytes(1), rng.randbytes(40), bytes(40), marker, b"\xff\xd9"])
+    return (
+        content[:place] + instead + content[place + rng.choice([0, 1, len(instead), 200]) : -2] + b"\xff\xd9"
+    )
+
+
+@pytest.mark.parametrize("content", _BASELINES, ids=["colour", "restarts", "grey", "cmyk"])
+def test_decoding_what_decides_tells_what_decoding_all_of_it_tells(content: bytes) -> None:
+    """Of a scan that runs to the end only the beginning is decoded."""
+    rng, verdicts = random.Random(7), Counter[bool]()
+    assert isinstance(preflight(content, _OCR), Image)
+    for _ in range(400):
+        damaged = _damaged(content, rng)
+        found = preflight(damaged, replace(_OCR, min_side_pixels=1))
+        try:
+            with Pillow.open(io.BytesIO(damaged), formats=["JPEG"]) as picture:
+                picture.load()
+        except Exception:  # noqa: BLE001 - whatever a decoder raises
+            assert isinstance(found, Rejected)
+            verdicts[False] += 1
+        else:
+            assert isinstance(found, Image) or found.code in ("TRUNCATED", "DECOMPRESSION_BOMB")
+            verdicts[True] += 1
+    assert min(verdicts.values()) > 40
 
 
 def test_a_bomb_is_rejected_by_its_header_without_decoding() -> None:
