@@ -26,6 +26,7 @@ for name, deferrable, retries in (
             "on_quota": "stop",
             "in_doubt": "resend",
             "max_in_flight": 4,
+            "qr": None,
         },
     ) as dag:
         recognise = JdOcrRecognizeInvoicesOperator(
@@ -36,6 +37,7 @@ for name, deferrable, retries in (
             on_quota="{{ params.on_quota }}",
             in_doubt="{{ params.in_doubt }}",
             max_in_flight="{{ params.max_in_flight }}",
+            qr="{{ params.qr }}",
             deferrable=deferrable,
         )
         JdOcrLoadInvoicesOperator(
