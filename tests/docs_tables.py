@@ -31,6 +31,7 @@ from airflow_provider_jdocr.core.pruning import KINDS
 from airflow_provider_jdocr.core.tables import Tables
 from airflow_provider_jdocr.core.warehouse import Warehouse
 from airflow_provider_jdocr.server.contracts import DESCRIPTIONS
+from tests.benchmarks import chinese as benchmarks_in_chinese
 from tests.benchmarks import tables as benchmarks
 from tests.docs_chinese import FINDINGS, chinese
 from tests.docs_columns import KINDS as KINDS_IN_CHINESE
@@ -378,6 +379,7 @@ CHINESE: Mapping[str, Callable[[], str]] = {
     **{f"{endpoint}_keys": partial(chinese_keys, endpoint) for endpoint in KEYS},
     **{f"columns_of_{name}": partial(columns, name, 1) for name in warehouse_columns()},
     "columns_of_tax_check": partial(tax_check_columns, 1),
+    **{f"bench_{name}": partial(benchmarks_in_chinese.table, name) for name in benchmarks.TABLES},
 }
 
 

@@ -12,6 +12,8 @@ from airflow_provider_jdocr.core.endpoints import ENDPOINTS
 from airflow_provider_jdocr.core.errors import CODES, Code, Verdict
 from airflow_provider_jdocr.core.findings import CHECKS
 from tests import docs_chinese, docs_columns, docs_tables
+from tests.benchmarks import chinese as chinese_benchmarks
+from tests.benchmarks import tables as benchmarks
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -62,6 +64,12 @@ def test_every_column_is_explained_and_nothing_else() -> None:
     for name, found in columns.items():
         for column in found:
             assert all(docs_columns.meaning(name, column, language) for language in (0, 1))
+
+
+@pytest.mark.parametrize("name", benchmarks.TABLES)
+def test_every_word_of_a_benchmark_has_its_chinese(name: str) -> None:
+    """When this fails: a line in tests/benchmarks/chinese.py."""
+    assert chinese_benchmarks.left_in_english(name) == []
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=lambda code: f"{code.layer}-{code.code}")

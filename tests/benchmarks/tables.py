@@ -16,6 +16,7 @@ from tests.rate.report import markdown, percent
 CHARTS = frozenset({"rate", "cpu", "loading", "scale", "service"})
 """Those that have a picture beside the table: see `charts`."""
 MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measured"
+NOT_MEASURED = "Not measured yet.\n"
 SHOWN_PACKAGES = {"Python": "Python", "apache-airflow": "Airflow", "sqlalchemy": "SQLAlchemy"}
 
 
@@ -23,7 +24,7 @@ def table(name: str) -> str:
     """What the document says of a benchmark."""
     path = MEASURED / f"{name}.jsonl"
     if not path.exists():
-        return "Not measured yet.\n"
+        return NOT_MEASURED
     found = read(path)
     drawn = f"![{name}](images/bench_{name}.svg)\n\n" if name in CHARTS else ""
     return f"{drawn}{TABLES[name](found)}\n\n{_origin(name, found.head)}\n"
