@@ -21,10 +21,11 @@ _SAID: Sequence[tuple[str, str]] = (
     (r"Its memory: (.*)\.$", r"它占的内存：\1。"),
     (r"(\d+) MB after (\d+)", r"\2 张之后 \1 MB"),
     (
-        r"(\d+) deferred sensors in a triggerer, watched for (\d+) s: (\S+) ms of CPU a minute and (\S+) MB with "
-        r"them, (\S+) ms and (\S+) MB without; (\d+) calls\.",
-        r"一个 triggerer 里 \1 个挂起的传感器，观察 \2 秒：有它们时每分钟 \3 ms CPU、\4 MB 内存，没有时 \5 ms、\6 MB；调用 \7 次。",
+        r"(\d+) deferred sensors in a triggerer, watched for (\d+) s: ",
+        r"一个 triggerer 里 \1 个挂起的传感器，观察 \2 秒：",
     ),
+    (r"(\S+) ms of CPU a minute and (\S+) MB with them, ", r"有它们时每分钟 \1 ms CPU、\2 MB 内存，"),
+    (r"(\S+) ms and (\S+) MB without; (\d+) calls\.", r"没有时 \1 ms、\2 MB；调用 \3 次。"),
     (r"Milliseconds by part:", "各部分的毫秒数："),
     (r"A growing warehouse, documents a second:", "不断增长的仓库，每秒文档数："),
     # headings
@@ -136,7 +137,7 @@ _AS_THEY_ARE = re.compile(
 
 
 def table(name: str) -> str:
-    """What the Chinese page says of a benchmark. Where it comes from stays as it is: commands and versions."""
+    """What the Chinese page says of a benchmark. Its origin, commands and versions, stays as it is."""
     said = tables.table(name)
     if said == tables.NOT_MEASURED:
         return "还没有测量。\n"
