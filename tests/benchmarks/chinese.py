@@ -24,8 +24,8 @@ _SAID: Sequence[tuple[str, str]] = (
         r"(\d+) deferred sensors in a triggerer, watched for (\d+) s: ",
         r"一个 triggerer 里 \1 个挂起的传感器，观察 \2 秒：",
     ),
-    (r"(\S+) ms of CPU a minute and (\S+) MB with them, ", r"有它们时每分钟 \1 ms CPU、\2 MB 内存，"),
-    (r"(\S+) ms and (\S+) MB without; (\d+) calls\.", r"没有时 \1 ms、\2 MB；调用 \3 次。"),
+    (r"([\d.]+) ms of CPU a minute and ([\d.]+) MB with them, ", r"有它们时每分钟 \1 ms CPU、\2 MB 内存，"),
+    (r"([\d.]+) ms and ([\d.]+) MB without; (\d+) calls\.", r"没有时 \1 ms、\2 MB；调用 \3 次。"),
     (r"Milliseconds by part:", "各部分的毫秒数："),
     (r"A growing warehouse, documents a second:", "不断增长的仓库，每秒文档数："),
     # headings
@@ -131,7 +131,7 @@ _SAID: Sequence[tuple[str, str]] = (
 _AS_THEY_ARE = re.compile(
     r"`[^`]*`|\b(?:rapidocr(?: x\d)?|requests\.post|Session|POST|asyncio|aiolimiter|sleep|tenacity"
     r"|insertmanyvalues|executemany|COPY|SELECT|amazon|triggerer|preflight|http|get_provider_info|in_doubt=hold"
-    r"|HttpOperator|DAG|CPU|QPS|API|MB|KB|GB|ms|s|µs|PostgreSQL|SQLite|MariaDB|backfill_historical_scans"
+    r"|HttpOperator|DAG|CPU|QPS|API|MB|KB|GB|ms|s|µs|PostgreSQL|SQLite|MariaDB|postgresql|sqlite|mysql|backfill_historical_scans"
     r"|invoices_to_warehouse|review_doubtful_invoices|M|k|B)\b"
 )
 
