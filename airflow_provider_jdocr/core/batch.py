@@ -60,6 +60,8 @@ from airflow_provider_jdocr.core.sources import Missing, Source, Storage
 PAGE_SIZE = 500
 OUTCOMES_AT_ONCE = 5_000
 """Written down together, where none of them is a fresh answer; of those at most a page waits."""
+SEARCHES_AT_ONCE = 2
+"""Pictures that are searched for QR codes at a time: as many as a core or two can search."""
 SENDS_PER_IMAGE = 5
 """Tries of one image in one batch while the service answers "again" or cannot be reached."""
 OVERRUNS_PER_IMAGE = 100
@@ -421,12 +423,13 @@ class _Batch:
         self._finished: list[Outcome] = []
         self._fresh = 0
         self._read: deque[tuple[Source, str]] = deque()
+        self._searchers = ThreadPoolExecutor(SEARCHES_AT_ONCE, "jdocr-qr")
         self._started = self._spoke = time.monotonic()
         if desk.policy.qr.read and (missing := unavailable()):
             desk.log.warning("%s", missing)
 
     def recognise(self, sources: Iterable[Source | Missing]) -> Manifest:
-        with ThreadPoolExecutor(self._desk.policy.max_in_flight, "jdocr") as pool:
+        with self._searchers, ThreadPoolExecutor(self._desk.policy.max_in_flight, "jdocr") as pool:
             running: set[Future[_Done | _Later]] = set()
             try:
                 for source in self._unknown(sources):
@@ -702,9 +705,13 @@ class _Batch:
         """The codes on a picture that is to be sent, read once; None: nobody looks for them."""
         if not self._desk.policy.qr.read or (claim.codes is None and unavailable()):
             return None
-        texts = read_codes(image) if claim.codes is None else from_text(claim.codes)
+        texts = self._searched(image) if claim.codes is None else from_text(claim.codes)
         invoice = all_codes(texts).invoice
         return Seen(to_text(texts), invoice.invoice_key if invoice else None)
+
+    def _searched(self, image: Image) -> tuple[str, ...]:
+        """By threads of their own: a page takes tens of megabytes, which a thread's allocator keeps."""
+        return self._searchers.submit(read_codes, image).result()
 
     def _spared(self, source: Source, claim: Claim, seen: Seen | None) -> _Done | _Later | None:
         """The outcome of a picture that its own code spares the call, where the author wants that."""

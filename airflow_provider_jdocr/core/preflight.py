@@ -96,7 +96,9 @@ def _grey(image: Image, size: tuple[int, int]) -> Pillow.Image:
         picture.load()
         if picture.mode == "I;16":  # the upper halves; Pillow cuts what is above 255
             return Pillow.frombytes("L", picture.size, picture.tobytes()[1::2])
-        return _on_white(picture) if picture.has_transparency_data else picture.convert("L")
+        if picture.has_transparency_data:
+            return _on_white(picture)
+        return picture if picture.mode == "L" else picture.convert("L")
 
 
 def _on_white(picture: Pillow.Image) -> Pillow.Image:
