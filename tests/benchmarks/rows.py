@@ -41,12 +41,19 @@ class Found:
 
 
 def keep(path: Path, head: Row, rows: Iterable[Row]) -> None:
-    """Writes each row as soon as it is there: what a run had found when it broke off is kept."""
+    """Writes each row as soon as it is there, under the name `broken_off` until all of them are: nobody takes
+    a part for the whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    with broken_off(path).open("w", encoding="utf-8") as file:
         for row in chain((head,), rows):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
+    broken_off(path).replace(path)
+
+
+def broken_off(path: Path) -> Path:
+    return path.with_suffix(".part.jsonl")
 
 
 def read(path: Path) -> Found:

@@ -42,15 +42,17 @@ KILLED = {"case": "ours", "images": 200, "billed": 201, "billed_twice": 1, "held
 # --- rows and tables
 
 
-def test_rows_are_read_as_they_were_kept_and_those_of_a_broken_run_are_kept(tmp_path: Path) -> None:
+def test_rows_are_read_as_they_were_kept_and_those_of_a_broken_run_are_kept_apart(tmp_path: Path) -> None:
     def broken() -> Iterator[rows.Row]:
         yield KILLED
         raise RuntimeError("the power is gone")
 
     path = tmp_path / "build" / "kill.jsonl"
+    rows.keep(path, HEAD, [KILLED, KILLED])
     with pytest.raises(RuntimeError):
         rows.keep(path, HEAD, broken())
-    assert rows.read(path) == rows.Found(HEAD, [KILLED])
+    assert rows.read(path) == rows.Found(HEAD, [KILLED, KILLED])
+    assert rows.read(rows.broken_off(path)) == rows.Found(HEAD, [KILLED])
 
 
 def test_what_is_published_names_no_host_no_user_and_no_path() -> None:
