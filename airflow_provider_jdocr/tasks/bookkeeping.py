@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from airflow.providers.common.compat.sdk import Context
 
@@ -77,15 +77,8 @@ def read_bill(task: JdOcrBillOperator) -> dict[str, Any]:
 
 
 def _decision(given: object) -> Decision | None:
-    if given == REPORT:
-        return None
-    for decision in get_args(Decision):
-        if given == decision:
-            return decision  # type: ignore[no-any-return]  # one of the literal's
-    raise ConfigurationError(
-        f"decision: {given!r} is not one of {REPORT}, {', '.join(get_args(Decision))}. Use one of these.",
-        field="decision",
-    )
+    chosen = arguments.choice("decision", given, (REPORT, *get_args(Decision)))
+    return None if chosen == REPORT else cast(Decision, chosen)
 
 
 def _charged(given: object) -> bool | None:
@@ -132,7 +125,7 @@ def _groups(given: object) -> tuple[str, ...]:
 
 def _day(name: str, given: str | None, now: float, timezone: str) -> date | None:
     try:
-        return None if given in (None, "", "None") else day_of(str(given), now, timezone)
+        return None if given in arguments.EMPTY else day_of(str(given), now, timezone)
     except ValueError as error:
         raise ConfigurationError(f"{name}: {error}. Correct it.", field=name) from None
 

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from airflow_provider_jdocr.core.documents import Document, document_id, invoice_of, rows_of
 from airflow_provider_jdocr.core.endpoints import ENDPOINTS
-from airflow_provider_jdocr.core.examining import Expectations, examine
+from airflow_provider_jdocr.core.examining import Expectations, checking, examine
 from airflow_provider_jdocr.core.ledger import Identity
-from airflow_provider_jdocr.core.parsing import Invoice, parse
+from airflow_provider_jdocr.core.parsing import parse
 from airflow_provider_jdocr.core.reconciling import FACTS, Reading, Settlement, differ, settle
 from airflow_provider_jdocr.core.review import Decision, decide, shown
 from airflow_provider_jdocr.core.warehouse import Warehouse
@@ -56,8 +56,7 @@ def reading(one: Document) -> Reading:
     return Reading(row, invoice_of(row, made.lines, made.findings), made.findings)
 
 
-def check(invoice: Invoice, codes: Any) -> Any:
-    return examine(invoice, today=TODAY, codes=codes)[1]
+check = checking(TODAY)
 
 
 def settled(*documents: Document) -> Settlement | None:
@@ -246,26 +245,18 @@ def test_where_both_read_the_same_mistake_it_stays_for_review(warehouse: Warehou
 @pytest.mark.parametrize("knows", [True, False], ids=["loading", "review"])
 def test_a_buyer_that_is_not_the_authors_stays_for_review(warehouse: Warehouse, knows: bool) -> None:
     """Whether the list of buyers is at hand, as when loading, or not, as when a person decided."""
-    expected = Expectations.of({"buyers": ["某某有限公司"]})
-
-    def with_buyers(invoice: Invoice, codes: Any) -> Any:
-        return examine(invoice, today=TODAY, codes=codes, expectations=expected)[1]
-
+    with_buyers = checking(TODAY, Expectations.of({"buyers": ["某某有限公司"]}))
     pair = [document(WRONG_TOTAL), document(RIGHT, SECOND)]
-    examined = [replace(each, findings=tuple(with_buyers(each.invoice, ()))) for each in pair if each.invoice]
+    examined = [replace(each, findings=with_buyers(each.invoice, ())) for each in pair if each.invoice]
     assert all(any(found.code == "BUYER_UNKNOWN" for found in each.findings) for each in examined)
     warehouse.load(examined, check=with_buyers if knows else check)
     assert invoice_row(warehouse)["review_status"] == "review"
 
 
 def test_the_authors_list_decides_between_two_buyers(warehouse: Warehouse) -> None:
-    expected = Expectations.of({"buyers": [RIGHT.fields["buyer_name"]]})
-
-    def with_buyers(invoice: Invoice, codes: Any) -> Any:
-        return examine(invoice, today=TODAY, codes=codes, expectations=expected)[1]
-
+    with_buyers = checking(TODAY, Expectations.of({"buyers": [RIGHT.fields["buyer_name"]]}))
     pair = [document(RIGHT.with_fields(buyer_name="某某公司")), document(RIGHT, SECOND)]
-    examined = [replace(each, findings=tuple(with_buyers(each.invoice, ()))) for each in pair if each.invoice]
+    examined = [replace(each, findings=with_buyers(each.invoice, ())) for each in pair if each.invoice]
     warehouse.load(examined, check=with_buyers)
     row = invoice_row(warehouse)
     assert (row["buyer_name"], row["review_status"]) == (RIGHT.fields["buyer_name"], "clear")
